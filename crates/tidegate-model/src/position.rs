@@ -1,0 +1,157 @@
+//! Positions: places in one history. Positions of different histories never compare.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+/// A PostgreSQL log sequence number: a byte offset in the WAL of one timeline. Written `16/B374D848`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+impl fmt::Debug for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lsn({self})")
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPosition { text: text.to_owned() };
+        let (high, low) = text.split_once('/').ok_or_else(invalid)?;
+        let half = |digits: &str| {
+            let plain = !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            if plain { u64::from_str_radix(digits, 16).map_err(|_| invalid()) } else { Err(invalid()) }
+        };
+        Ok(Lsn(half(high)? << 32 | half(low)?))
+    }
+}
+
+/// Text that is not a position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\" is not a position (a PostgreSQL position looks like 16/B374D848)")]
+pub struct InvalidPosition {
+    /// What was given.
+    pub text: String,
+}
+
+/// The place of a commit in its source's history.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CommitPosition {
+    /// The end LSN of the commit record: where the server resumes *after* this transaction. Never the LSN of a Begin
+    /// message or of a row: those do not follow commit order.
+    Postgres(Lsn),
+}
+
+impl PartialOrd for CommitPosition {
+    /// `None` between histories of different kinds.
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (CommitPosition::Postgres(a), CommitPosition::Postgres(b)) => Some(a.cmp(b)),
+        }
+    }
+}
+
+/// A place in a history: after a whole transaction, or after some of the changes of a giant one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The commit.
+    pub commit: CommitPosition,
+    /// 0: after the whole transaction. Otherwise after that many of its changes (a declared split of a giant one).
+    pub part: u64,
+}
+
+impl Position {
+    /// Returns the position after the whole transaction whose commit ends at `lsn`.
+    pub fn postgres(lsn: Lsn) -> Self {
+        Position { commit: CommitPosition::Postgres(lsn), part: 0 }
+    }
+
+    /// Returns the LSN of a position in a PostgreSQL history.
+    pub fn lsn(&self) -> Option<Lsn> {
+        match self.commit {
+            CommitPosition::Postgres(lsn) => Some(lsn),
+        }
+    }
+
+    /// Returns how many bytes of log lie between `earlier` and this position, where the history counts in bytes.
+    pub fn bytes_since(&self, earlier: &Position) -> Option<u64> {
+        match (&self.commit, &earlier.commit) {
+            (CommitPosition::Postgres(a), CommitPosition::Postgres(b)) => Some(a.0.saturating_sub(b.0)),
+        }
+    }
+}
+
+impl PartialOrd for Position {
+    /// `None` between different histories. Of two positions in one transaction the whole one (`part` 0) is the later.
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let part = |position: &Position| if position.part == 0 { u64::MAX } else { position.part };
+        Some(self.commit.partial_cmp(&other.commit)?.then(part(self).cmp(&part(other))))
+    }
+}
+
+impl fmt::Display for Position {
+    /// The tagged text that state tables store: `postgres:16/B374D848`, with `#12` after it for part 12.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.commit {
+            CommitPosition::Postgres(lsn) => write!(f, "postgres:{lsn}")?,
+        }
+        if self.part > 0 { write!(f, "#{}", self.part) } else { Ok(()) }
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    /// Reads the tagged text; an LSN without a tag is taken as a PostgreSQL position, as users write it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPosition { text: text.to_owned() };
+        let (place, part) = match text.split_once('#') {
+            Some((place, digits)) => {
+                let part = digits.parse::<u64>().map_err(|_| invalid())?;
+                if part == 0 {
+                    return Err(invalid());
+                }
+                (place, part)
+            }
+            None => (text, 0),
+        };
+        let lsn = place.strip_prefix("postgres:").unwrap_or(place);
+        let commit = CommitPosition::Postgres(lsn.parse().map_err(|_| invalid())?);
+        Ok(Position { commit, part })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_survive_their_text() {
+        for text in ["postgres:0/0", "postgres:16/B374D848", "postgres:FFFFFFFF/FFFFFFFF", "postgres:1/2#7"] {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+        assert_eq!("16/B374D848".parse::<Position>().unwrap(), Position::postgres(Lsn(0x16_B374_D848)));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for text in ["", "/", "0/", "/0", "0/123456789", "+1/+2", "0/1#", "0/1#0", "mysql:0/1", "0/1/2"] {
+            assert!(text.parse::<Position>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_whole_transaction_is_later_than_its_parts() {
+        let whole = Position::postgres(Lsn(10));
+        let part = |part| Position { part, ..whole.clone() };
+        assert!(part(1) < part(2) && part(2) < whole && whole < Position { part: 1, ..Position::postgres(Lsn(11)) });
+    }
+}
