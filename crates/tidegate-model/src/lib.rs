@@ -16,6 +16,7 @@
 
 mod batch;
 mod checkpoint;
+mod copy;
 mod name;
 mod position;
 mod problem;
@@ -26,6 +27,10 @@ mod transaction;
 
 pub use batch::Batch;
 pub use checkpoint::{Checkpoint, CheckpointError, Span};
+pub use copy::{
+    Chunk, ChunkReader, ChunkSize, ChunkStart, ChunkWriter, CopyFormat, CopySnapshot, CopySource, CopyState, CopyTable,
+    CopyTarget, Guarded, Load, TableGuard, Wanted,
+};
 pub use name::{ColumnName, InvalidName, MigrationName, RelationId, Stream, TableName};
 pub use position::{CommitPosition, InvalidPosition, Lsn, Position};
 pub use problem::{Class, Finding, Problem, Severity};

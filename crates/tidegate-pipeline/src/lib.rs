@@ -1,1 +1,17 @@
-//! .
+//! One pipeline is one direction of one migration: it takes transactions from a source in commit order, batches them,
+//! gives them to an applier and tells the source what it may forget.
+//!
+//! ```text
+//!   Source::next --> Batcher --> Applier::submit     several batches under way
+//!      ^                              |
+//!      |                        Applier::durable
+//!      +--- acknowledge(position) <---+              the only place where a source may forget
+//! ```
+
+mod batcher;
+mod pipeline;
+
+pub mod copy;
+
+pub use batcher::BatchLimits;
+pub use pipeline::{Ended, Pipeline, Progress};

@@ -1,1 +1,18 @@
-//! .
+//! Writing to PostgreSQL: state, ownership, planning and applying of batches, and what `check` finds at a target.
+//!
+//! - [`state`]: what a migration remembers in its databases, and who may write it ([`state::take`], [`state::Lease`]).
+//! - [`plan`]: folds source changes into few self-checking statements. Pure.
+//! - [`applier`]: writes batches with their checkpoint in one transaction, several under way.
+//! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
+//! - [`requests`]: what commands want from the owner of a stream.
+
+pub mod applier;
+pub mod catalog;
+pub mod check;
+pub mod copy;
+pub mod plan;
+pub mod quote;
+pub mod requests;
+pub mod state;
+
+mod server_error;

@@ -1,0 +1,9 @@
+//! Connections to a real server: TLS in all its modes, every way of proving who one is, dead servers, replication.
+
+mod authentication;
+mod certificates;
+mod failures;
+mod fixture;
+mod replication;
+mod sessions;
+mod tls;

@@ -1,0 +1,9 @@
+//! The source against a real server: what its unit tests take for granted.
+
+mod catalog;
+mod check;
+mod fixture;
+mod history;
+mod slot;
+mod stream;
+mod wal;

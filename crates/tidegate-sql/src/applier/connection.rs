@@ -1,0 +1,250 @@
+//! The applying session: its settings, its prepared statements, and the requests of a transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidegate_connect::Session;
+use tidegate_model::{Position, Problem, Span, Timestamp};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Statement};
+
+use super::ApplierConfig;
+use super::exchange::{Exchange, Step};
+use crate::plan::{self, Plan, SessionRights};
+use crate::server_error;
+use crate::state::{CheckpointRow, Lease, displaced, read_checkpoint};
+
+/// How many statements a session keeps prepared. A plan needs a handful for each table it touches.
+const PREPARED_MAX: usize = 500;
+
+/// Settings of the session.
+///
+/// - Read only by default, and each transaction says READ WRITE: were a BEGIN ever refused (cancelled by an operator) the
+///   requests already on their way behind it would otherwise take effect one by one.
+/// - Rows are found by `unnest` joined with the table's key. For a table that was small when it was last analyzed the
+///   planner reads all of it for each batch, long after it has grown; what it may not choose are the plans that do that.
+/// - The generic plan is as good as any, because the estimate for `unnest` of a parameter says nothing, and planning anew
+///   each time costs more than a small batch.
+const SETTINGS: &str = "
+SET default_transaction_read_only = on;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET enable_seqscan = off;
+SET plan_cache_mode = force_generic_plan;
+SET jit = off;
+";
+
+/// A session at the target and what is prepared in it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    session: Arc<Session>,
+    rights: SessionRights,
+    backend: Backend,
+    checkpoint: Statement,
+    prepared: HashMap<Arc<str>, Prepared>,
+    /// Counts rounds of preparing and sending.
+    round: u64,
+}
+
+/// A server process, named so that another one with its pid is not taken for it.
+#[derive(Clone, Debug)]
+pub(super) struct Backend {
+    pid: i32,
+    started: String,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    statement: Statement,
+    /// The round in which it was last wanted.
+    used: u64,
+}
+
+impl Connection {
+    /// Opens a session. `earlier` is the backend of the session it replaces: it may still be busy with what it received,
+    /// and is ended so that it holds no locks.
+    pub(super) async fn open(config: &ApplierConfig, earlier: Option<&Backend>) -> Result<Self, Problem> {
+        let role = config.lease.key.migration.application_name("apply");
+        let session = Session::connect(&config.settings, &role).await?;
+        Self::set_up(session, &config.lease, earlier).await.map_err(|error| {
+            let next = "see the reason; what the role needs is listed by tidegate check";
+            server_error::problem("AP052", "the session that writes to the target could not be set up", error, next)
+        })
+    }
+
+    async fn set_up(session: Session, lease: &Lease, earlier: Option<&Backend>) -> Result<Self, Error> {
+        if let Some(earlier) = earlier {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE pid = $1 AND backend_start::text = $2";
+            session.query(sql, &[&earlier.pid, &earlier.started]).await?;
+        }
+        session.batch_execute(SETTINGS).await?;
+        let rights = SessionRights { foreign_keys_enforced: !becomes_replica(&session).await? };
+        let sql = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let row = session.query_one(sql, &[]).await?;
+        let backend = Backend { pid: row.get(0), started: row.get(1) };
+        let types = [Type::TEXT, Type::INT8, Type::TEXT];
+        let checkpoint = session.prepare_typed(&advance_sql(lease), &types).await?;
+        let session = Arc::new(session);
+        Ok(Connection { session, rights, backend, checkpoint, prepared: HashMap::new(), round: 0 })
+    }
+
+    pub(super) fn rights(&self) -> SessionRights {
+        self.rights
+    }
+
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.session.is_closed()
+    }
+
+    /// Makes sure that the checkpoint stands at `at` and is ours to move.
+    pub(super) async fn verify_checkpoint(&self, lease: &Lease, at: &Position) -> Result<(), Problem> {
+        match read_checkpoint(&self.session, &lease.key).await? {
+            Some(row) if row.epoch != lease.epoch => Err(displaced(lease)),
+            Some(row) if row.position.as_ref() == Some(at) => Ok(()),
+            row => {
+                let stands = row.and_then(|row| row.position).map_or("nowhere".to_owned(), |at| at.to_string());
+                let why = format!("it stands at {stands}, the stream is to go on at {at}");
+                Err(Problem::bug("AP053", "the checkpoint is not where the stream goes on", why))
+            }
+        }
+    }
+
+    /// Ends whatever transaction is open and reads the checkpoint row, behind any transaction that is about to move it.
+    pub(super) async fn read_settled(&self, lease: &Lease) -> Result<Option<CheckpointRow>, Problem> {
+        // FOR UPDATE waits for a transaction that holds the row, and needs a transaction that may write.
+        let lock = format!(
+            "ROLLBACK; BEGIN READ WRITE; SELECT FROM {} WHERE {} FOR UPDATE",
+            lease.key.table("checkpoint"),
+            lease.key.condition()
+        );
+        let failed =
+            |error| server_error::problem("AP052", "the checkpoint could not be read", error, "see the reason");
+        self.session.batch_execute(&lock).await.map_err(failed)?;
+        let row = read_checkpoint(&self.session, &lease.key).await;
+        self.session.batch_execute("COMMIT").await.map_err(failed)?;
+        row
+    }
+
+    /// Begins a round: what is wanted from now on stays prepared until the next one.
+    pub(super) fn next_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// Returns the session to prepare a statement in; `None`: it is prepared.
+    pub(super) fn missing(&mut self, sql: &Arc<str>) -> Option<Arc<Session>> {
+        match self.prepared.get_mut(sql) {
+            Some(prepared) => {
+                prepared.used = self.round;
+                None
+            }
+            None => Some(Arc::clone(&self.session)),
+        }
+    }
+
+    /// Keeps a prepared statement, and lets the one go that was not wanted for longest. What this round wants stays, however
+    /// much it is.
+    pub(super) fn keep(&mut self, sql: &Arc<str>, statement: Statement) {
+        if self.prepared.len() >= PREPARED_MAX {
+            let oldest = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used);
+            let oldest = oldest.filter(|(_, prepared)| prepared.used < self.round);
+            if let Some(oldest) = oldest.map(|(sql, _)| Arc::clone(sql)) {
+                self.prepared.remove(&oldest);
+            }
+        }
+        self.prepared.insert(Arc::clone(sql), Prepared { statement, used: self.round });
+    }
+
+    /// Prepares a statement, waiting for the answer.
+    pub(super) async fn prepare(&mut self, sql: &Arc<str>) -> Result<(), Error> {
+        if let Some(session) = self.missing(sql) {
+            let statement = session.prepare(sql).await?;
+            self.keep(sql, statement);
+        }
+        Ok(())
+    }
+
+    /// Sends the head of a transaction: BEGIN and the step of the checkpoint over `span`.
+    pub(super) async fn send_begin(
+        &self,
+        exchange: &mut Exchange,
+        span: &Span,
+        committed_at: Option<Timestamp>,
+    ) -> bool {
+        let begin = match self.rights.foreign_keys_enforced {
+            true => "BEGIN READ WRITE; SET CONSTRAINTS ALL DEFERRED",
+            false => "BEGIN READ WRITE",
+        };
+        if !self.send_text(exchange, Step::Begin, begin).await {
+            return false;
+        }
+        let (session, statement) = (Arc::clone(&self.session), self.checkpoint.clone());
+        let (until, after) = (span.until.to_string(), span.after.to_string());
+        let committed_at = committed_at.map(|at| at.0);
+        let request = async move {
+            let params: [&(dyn ToSql + Sync); 3] = [&until, &committed_at, &after];
+            session.execute(&statement, &params).await.map(drop)
+        };
+        exchange.send(Step::Checkpoint, request).await
+    }
+
+    /// Sends statement `index` of a plan. It must be prepared.
+    pub(super) async fn send_planned(&mut self, exchange: &mut Exchange, plan: &Arc<Plan>, index: usize) -> bool {
+        let statement = self.statement(&plan.statements[index].sql);
+        let (session, plan) = (Arc::clone(&self.session), Arc::clone(plan));
+        let request = async move {
+            let params = plan.statements[index].params.iter();
+            session.execute_raw(&statement, params).await.map(drop)
+        };
+        exchange.send(Step::Statement(index), request).await
+    }
+
+    /// Sends one statement by itself. It must be prepared.
+    pub(super) async fn send_one(&mut self, exchange: &mut Exchange, one: plan::Statement, number: usize) -> bool {
+        let (session, statement) = (Arc::clone(&self.session), self.statement(&one.sql));
+        let request = async move { session.execute_raw(&statement, &one.params).await.map(drop) };
+        exchange.send(Step::Statement(number), request).await
+    }
+
+    /// Sends SQL text without parameters.
+    pub(super) async fn send_text(&self, exchange: &mut Exchange, step: Step, sql: &'static str) -> bool {
+        let session = Arc::clone(&self.session);
+        exchange.send(step, async move { session.batch_execute(sql).await }).await
+    }
+
+    /// Rolls back whatever transaction is open. A session that cannot even do that is closed.
+    pub(super) async fn roll_back(&self) -> Result<(), Error> {
+        self.session.batch_execute("ROLLBACK").await
+    }
+
+    fn statement(&self, sql: &Arc<str>) -> Statement {
+        self.prepared.get(sql).expect("a statement is prepared before it is sent").statement.clone()
+    }
+}
+
+/// Turns off foreign keys, rules and ordinary triggers for the session, where that is allowed.
+async fn becomes_replica(client: &Client) -> Result<bool, Error> {
+    match client.batch_execute("SET session_replication_role = replica").await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The step of the checkpoint, in a form that raises where it matches nothing: an UPDATE of no row is no error, and a batch
+/// would commit without the one before it.
+fn advance_sql(lease: &Lease) -> String {
+    format!(
+        "WITH moved AS (UPDATE {} SET position = $1, updated_at = clock_timestamp(), \
+         committed_at = coalesce(timestamptz 'epoch' + $2::bigint * interval '1 microsecond', committed_at) \
+         WHERE {} AND shard = 0 AND epoch = {} AND position = $3 RETURNING 1) SELECT 1 / count(*) FROM moved",
+        lease.key.table("checkpoint"),
+        lease.key.condition(),
+        lease.epoch
+    )
+}

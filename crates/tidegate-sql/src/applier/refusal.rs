@@ -1,0 +1,61 @@
+//! What a user reads when the target refuses a change for good.
+
+use tidegate_model::{Position, Problem};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use crate::plan::{self, Operation, Single};
+use crate::server_error::{self, DIVISION_BY_ZERO};
+
+/// Says which change the target refused, and why.
+pub(super) fn change(single: &Single, position: &Position, error: Error) -> Problem {
+    let finds_row = matches!(single.operation, Operation::Update | Operation::Delete);
+    let what = format!(
+        "{} of a row in table \"{}\" was refused by the target: {}, at {position}",
+        single.operation, single.table, single.key
+    );
+    let why = server_error::describe(&error);
+    let recopy = format!("copy the table again: tidegate migrate --recopy {}", single.source);
+    let problem = match error.code() {
+        Some(state) if state.code() == DIVISION_BY_ZERO && finds_row => plan::row_not_found(single, position),
+        Some(state) if state.code() == DIVISION_BY_ZERO => Problem::definite(
+            "AP054",
+            what,
+            "the statement did not affect exactly one row: a trigger or rule of the target changed what it does",
+            "remove it until the migration has turned; tidegate check lists it",
+        ),
+        Some(state) if *state == SqlState::UNIQUE_VIOLATION || *state == SqlState::EXCLUSION_VIOLATION => {
+            let next = format!(
+                "find out what else writes to the target, or which constraint only the target has; remove the row that \
+                 is in the way and start again, or {recopy}"
+            );
+            Problem::definite("AP055", what, why, next)
+        }
+        Some(state) if *state == SqlState::FOREIGN_KEY_VIOLATION => {
+            let next = format!(
+                "the referenced row is missing at the target, or its table is not part of the migration: add it, or \
+                 {recopy}; GRANT SET ON PARAMETER session_replication_role lets foreign keys rest while streaming"
+            );
+            Problem::definite("AP056", what, why, next)
+        }
+        _ => Problem::definite(
+            "AP057",
+            what,
+            why,
+            "change the target so that it takes the row, and start again: the stream goes on at exactly this transaction",
+        ),
+    };
+    problem.caused_by(error)
+}
+
+/// Says that a transaction was refused only when it was committed: by a deferred constraint.
+pub(super) fn commit(position: &Position, error: Error) -> Problem {
+    Problem::definite(
+        "AP058",
+        format!("the target refused to commit the transaction at {position}"),
+        server_error::describe(&error),
+        "a deferred constraint of the target does not hold: bring the target's rows in line with it, or make the \
+         constraint like the source's, and start again",
+    )
+    .caused_by(error)
+}

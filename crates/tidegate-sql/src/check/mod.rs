@@ -1,0 +1,97 @@
+//! What `check` finds at a target: everything that would make `migrate` fail late, or change rows behind its back.
+//!
+//! A question that cannot be answered is a finding of its own ([`Severity::Unknown`]), never a pass.
+
+mod actions;
+mod columns;
+mod database;
+mod foreign;
+mod tables;
+
+use std::collections::{HashMap, HashSet};
+
+use tidegate_model::{ColumnName, Finding, Problem, Severity, SourceTable, TableName};
+use tokio_postgres::Client;
+
+use crate::catalog::{TargetTable, read_tables};
+use crate::plan::SessionRights;
+use crate::state::StateKey;
+
+/// A table that is to be carried.
+#[derive(Clone, Debug)]
+pub struct WantedTable {
+    /// As the source describes it.
+    pub source: SourceTable,
+    /// Its primary key, empty without one.
+    pub primary_key: Vec<ColumnName>,
+}
+
+/// What the target is checked for.
+#[derive(Clone, Debug)]
+pub struct TargetQuestion<'a> {
+    /// Which stream wants to write.
+    pub key: &'a StateKey,
+    /// What it wants to write.
+    pub tables: &'a [WantedTable],
+    /// The names of the source's types by OID (see [`type_names`](crate::catalog::type_names)); columns of types that are
+    /// missing here are not compared.
+    pub source_types: &'a HashMap<u32, String>,
+    /// The tables hold the data already (`--no-copy`), so that rows in them are no finding.
+    pub no_copy: bool,
+}
+
+/// Returns everything that stands in the way of writing to the target, and what should be known.
+pub async fn target_findings(client: &Client, question: &TargetQuestion<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    database::look(client, question.key, &mut findings).await;
+    let rights = database::rights(client, &mut findings).await;
+    let role = database::role(client).await;
+    let names: Vec<TableName> = question.tables.iter().map(|table| table.source.name.clone()).collect();
+    let targets = match read_tables(client, &names).await {
+        Ok(targets) => targets,
+        Err(problem) => {
+            findings.push(unknown("CK050", "target", &problem));
+            return findings;
+        }
+    };
+    for wanted in question.tables {
+        let Some(target) = targets.get(&wanted.source.name) else {
+            findings.push(tables::missing(&wanted.source.name));
+            continue;
+        };
+        look_at_table(wanted, target, question, &role, rights, &mut findings);
+    }
+    tables::look_for_rows(client, question, &targets, &mut findings).await;
+    foreign::look(client, question, &mut findings).await;
+    // A foreign key between two tables is found at both.
+    let mut seen = HashSet::new();
+    findings.retain(|finding| seen.insert((finding.code, finding.what.clone(), finding.fix.clone())));
+    findings
+}
+
+fn look_at_table(
+    wanted: &WantedTable,
+    target: &TargetTable,
+    question: &TargetQuestion<'_>,
+    role: &str,
+    rights: Option<SessionRights>,
+    findings: &mut Vec<Finding>,
+) {
+    tables::look(target, role, findings);
+    columns::look(wanted, target, question.source_types, findings);
+    // Without an answer the worse case is assumed: it names what may change rows.
+    let enforced = rights.is_none_or(|rights| rights.foreign_keys_enforced);
+    actions::look(target, enforced, findings);
+}
+
+/// Makes the finding of a question that could not be answered.
+fn unknown(code: &'static str, subject: impl Into<String>, problem: &Problem) -> Finding {
+    Finding {
+        code,
+        severity: Severity::Unknown,
+        subject: subject.into(),
+        what: problem.what.clone(),
+        why: problem.why.clone(),
+        fix: problem.next.clone(),
+    }
+}

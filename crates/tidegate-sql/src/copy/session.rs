@@ -1,0 +1,125 @@
+//! Sessions of the copy at the target, and transactions under the lease.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_connect::{Session, Settings};
+use tidegate_model::{MigrationName, Problem};
+
+use super::problem;
+use crate::server_error::DIVISION_BY_ZERO;
+use crate::state::{Lease, displaced};
+
+/// Opens sessions and keeps those that are not in use.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    name: MigrationName,
+    lease: Lease,
+    idle: Mutex<Vec<CopySession>>,
+}
+
+/// A session that loads tables.
+#[derive(Debug)]
+pub(super) struct CopySession {
+    session: Session,
+    /// Whether triggers and foreign keys do nothing in it.
+    pub(super) is_replica: bool,
+}
+
+impl Deref for CopySession {
+    type Target = tokio_postgres::Client;
+
+    fn deref(&self) -> &tokio_postgres::Client {
+        &self.session
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(settings: Settings, name: MigrationName, lease: Lease) -> Self {
+        Sessions(Arc::new(Shared { settings, name, lease, idle: Mutex::default() }))
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.0.lease
+    }
+
+    /// Returns a session that was in use before, or a new one.
+    pub(super) async fn take(&self) -> Result<CopySession, Problem> {
+        match self.take_idle() {
+            Some(session) => Ok(session),
+            None => self.open().await,
+        }
+    }
+
+    fn take_idle(&self) -> Option<CopySession> {
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::from_fn(|| idle.pop()).find(|session| !session.is_closed())
+    }
+
+    /// Keeps a session that is in no transaction.
+    pub(super) fn give(&self, session: CopySession) {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    async fn open(&self) -> Result<CopySession, Problem> {
+        let session = Session::connect(&self.0.settings, &self.0.name.application_name("copy")).await?;
+        // The server ends what a dead process of ours left running, an index being built for instance.
+        let watched = session.batch_execute("SET client_connection_check_interval = '1s'").await;
+        let replica = session.batch_execute("SET session_replication_role = replica").await;
+        if let Err(error) = &watched {
+            tracing::debug!(error = %error, "the server cannot notice closed connections");
+        }
+        if session.is_closed() {
+            replica.map_err(problem::target("open a session"))?;
+            watched.map_err(problem::target("open a session"))?;
+            return self.retry_later();
+        }
+        Ok(CopySession { is_replica: replica.is_ok(), session })
+    }
+
+    fn retry_later(&self) -> Result<CopySession, Problem> {
+        let why = "the connection was closed right after it was made";
+        Err(Problem::transient("CP006", "the copy failed at the target: open a session", why, "nothing: it is retried"))
+    }
+
+    /// Begins a transaction that only the owner of the stream can have.
+    pub(super) async fn begin(&self) -> Result<Transaction, Problem> {
+        let session = self.take().await?;
+        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", self.lease().guard_sql());
+        match session.batch_execute(&sql).await {
+            Ok(()) => Ok(Transaction { session, sessions: self.clone() }),
+            Err(error) if error.code().is_some_and(|state| state.code() == DIVISION_BY_ZERO) => {
+                Err(displaced(self.lease()))
+            }
+            Err(error) => Err(problem::target("begin a transaction")(error)),
+        }
+    }
+}
+
+/// A transaction under the lease. Dropped without a commit it is rolled back, with its session.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    session: CopySession,
+    sessions: Sessions,
+}
+
+impl Deref for Transaction {
+    type Target = CopySession;
+
+    fn deref(&self) -> &CopySession {
+        &self.session
+    }
+}
+
+impl Transaction {
+    /// Commits. An error without an answer leaves open what happened: what is done in these transactions may be repeated.
+    pub(super) async fn commit(self) -> Result<(), Problem> {
+        self.session.batch_execute("COMMIT").await.map_err(problem::target("commit"))?;
+        self.sessions.give(self.session);
+        Ok(())
+    }
+}

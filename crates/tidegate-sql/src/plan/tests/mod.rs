@@ -1,0 +1,23 @@
+//! Tests of the planner without a server.
+
+mod fixture;
+mod history;
+mod interpreter;
+mod random;
+mod rules;
+mod sql_text;
+
+use tidegate_model::Change;
+
+use super::{Plan, Planner, SessionRights, SliceLimit};
+
+const REPLICA: SessionRights = SessionRights { foreign_keys_enforced: false };
+const ENFORCED: SessionRights = SessionRights { foreign_keys_enforced: true };
+const UNLIMITED: SliceLimit = SliceLimit { bytes: u64::MAX, changes: u64::MAX };
+
+/// Plans all changes at once, each one a transaction of its own.
+fn plan(planner: &mut Planner, changes: Vec<Change>) -> Plan {
+    let mut changes =
+        changes.into_iter().enumerate().map(|(index, change)| Ok((fixture::at(index as u64 + 1), change)));
+    planner.slice(&mut changes, UNLIMITED).unwrap().expect("there were changes")
+}

@@ -1,0 +1,49 @@
+//! Whatever the limit of a slice, plans leave what the changes leave when made one by one.
+
+use proptest::prelude::*;
+use tidegate_model::TableRoute;
+
+use super::fixture::{at, route, with_full_identity};
+use super::history::{COLUMNS, History, Wish, wishes};
+use super::interpreter::Database;
+use super::{ENFORCED, REPLICA, UNLIMITED};
+use crate::plan::{Planner, SessionRights, SliceLimit};
+
+fn database(routes: &[TableRoute], rows: Vec<Vec<super::history::Cells>>) -> Database {
+    Database(routes.iter().map(|route| route.map.target.clone()).zip(rows).collect())
+}
+
+fn check(routes: &[TableRoute], rights: SessionRights, limit: SliceLimit, wishes: &[Wish], deferrable: bool) {
+    let History { before, changes, after } = History::of(routes, wishes, deferrable);
+    let mut target = database(routes, before);
+    let mut planner = Planner::new(routes.to_vec(), rights);
+    let mut changes = changes.into_iter().map(|change| Ok((at(1), change)));
+    while let Some(plan) = planner.slice(&mut changes, limit).unwrap() {
+        for statement in &plan.statements {
+            target.run(&planner, statement).unwrap_or_else(|refusal| panic!("{refusal}"));
+        }
+    }
+    assert_eq!(target.sorted(), database(routes, after).sorted());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn plans_leave_what_the_changes_leave(wishes in wishes(3), limit in 1..30_u64, enforced: bool) {
+        let routes =
+            [route(1, "one", &COLUMNS, &[0]), route(2, "two", &COLUMNS, &[0]), route(3, "log", &COLUMNS, &[])];
+        let rights = if enforced { ENFORCED } else { REPLICA };
+        check(&routes, rights, SliceLimit { changes: limit, ..UNLIMITED }, &wishes, false);
+        check(&routes, rights, UNLIMITED, &wishes, false);
+    }
+
+    #[test]
+    fn keys_that_meet_are_told_apart_by_their_rows(wishes in wishes(2)) {
+        let routes = [
+            with_full_identity(route(1, "one", &COLUMNS, &[0])),
+            with_full_identity(route(2, "two", &COLUMNS, &[0])),
+        ];
+        check(&routes, REPLICA, UNLIMITED, &wishes, true);
+    }
+}

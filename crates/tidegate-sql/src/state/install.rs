@@ -1,0 +1,115 @@
+//! Makes the state tables, and brings those of an older version up to date.
+
+use tidegate_model::Problem;
+use tokio_postgres::Client;
+use tracing::info;
+
+use super::ddl::{STEPS, Step, VERSION};
+use super::failed;
+use super::schema::{StateSchema, advisory_key};
+
+/// Which state tables a database needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Only those that both databases of a migration have: the source of a stream.
+    Common,
+    /// All: the target of a stream.
+    Stream,
+}
+
+/// Tables that come and go together.
+struct Piece {
+    /// What `schema_version` calls it.
+    name: &'static str,
+    ddl: fn(&Step) -> &'static str,
+}
+
+const PIECES: [Piece; 2] =
+    [Piece { name: "common", ddl: |step| step.common }, Piece { name: "stream", ddl: |step| step.stream }];
+
+impl Part {
+    fn pieces(self) -> &'static [Piece] {
+        match self {
+            Part::Common => &PIECES[..1],
+            Part::Stream => &PIECES,
+        }
+    }
+}
+
+/// Makes what is missing of the state tables. Safe to repeat and to run at the same time from several processes; a state
+/// that is up to date is only read. A state written by a newer program is refused.
+pub async fn install(client: &Client, schema: &StateSchema, part: Part) -> Result<(), Problem> {
+    if is_installed(client, schema, part).await? {
+        return Ok(());
+    }
+    client.batch_execute("BEGIN").await.map_err(failed("begin"))?;
+    let done = install_locked(client, schema, part).await;
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = client.batch_execute(end).await.map_err(failed("end"));
+    done.and(ended)
+}
+
+/// Returns whether the state tables are there and up to date. A state written by a newer program is refused.
+pub async fn is_installed(client: &Client, schema: &StateSchema, part: Part) -> Result<bool, Problem> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let row = client.query_one(sql, &[&schema.table("schema_version")]).await.map_err(failed("look for the schema"))?;
+    if !row.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    for piece in part.pieces() {
+        if version(client, schema, piece.name).await? < VERSION {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn install_locked(client: &Client, schema: &StateSchema, part: Part) -> Result<(), Problem> {
+    let key = advisory_key(&format!("tidegate/{schema}/install"));
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&key]).await.map_err(failed("lock the schema"))?;
+    make_schema(client, schema).await?;
+    for Piece { name, ddl } in part.pieces() {
+        let from = version(client, schema, name).await?;
+        for step in STEPS.iter().filter(|step| step.version > from) {
+            let sql = ddl(step).replace("{s}", &format!("\"{schema}\""));
+            client.batch_execute(&sql).await.map_err(failed("make the state tables"))?;
+            let sql = format!("INSERT INTO {} (part, version) VALUES ($1, $2)", schema.table("schema_version"));
+            client.execute(&sql, &[name, &step.version]).await.map_err(failed("record the schema version"))?;
+            info!(%schema, part = name, version = step.version, "state schema migrated");
+        }
+    }
+    Ok(())
+}
+
+/// `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do, so it is looked for
+/// first: an administrator may have made the schema for a role without that right.
+async fn make_schema(client: &Client, schema: &StateSchema) -> Result<(), Problem> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    let row = client.query_one(sql, &[&schema.as_str()]).await.map_err(failed("look for the schema"))?;
+    if !row.get::<_, bool>(0) {
+        let sql = format!("CREATE SCHEMA \"{schema}\"");
+        client.batch_execute(&sql).await.map_err(failed("make the state schema"))?;
+    }
+    let sql = format!(
+        "CREATE TABLE IF NOT EXISTS {} (part text NOT NULL, version int NOT NULL, \
+         applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (part, version))",
+        schema.table("schema_version")
+    );
+    client.batch_execute(&sql).await.map_err(failed("make the state tables"))
+}
+
+/// Returns the version of a part, 0 where there is none.
+async fn version(client: &Client, schema: &StateSchema, part: &str) -> Result<i32, Problem> {
+    let sql = format!("SELECT coalesce(max(version), 0) FROM {} WHERE part = $1", schema.table("schema_version"));
+    let row = client.query_one(&sql, &[&part]).await.map_err(failed("read the schema version"))?;
+    let version = row.get(0);
+    if version > VERSION {
+        return Err(Problem::definite(
+            "ST001",
+            format!("the state in schema \"{schema}\" was written by a newer tidegate"),
+            format!("it has version {version}, this program knows up to {VERSION}"),
+            "use the newer program; an older one could misread what is there",
+        ));
+    }
+    Ok(version)
+}

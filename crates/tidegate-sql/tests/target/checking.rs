@@ -1,0 +1,128 @@
+//! What `check` finds at a target.
+
+use std::collections::HashMap;
+
+use tidegate_connect::Session;
+use tidegate_model::{Finding, Severity};
+use tidegate_sql::catalog::{map_table, read_tables};
+use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
+
+use crate::support::{Target, route, server, settings};
+
+fn wanted(name: &str, columns: &[&str]) -> WantedTable {
+    WantedTable { source: route(1, name, columns, &[0]).map.source, primary_key: vec!["id".into()] }
+}
+
+async fn findings(target: &Target, session: &Session, tables: &[WantedTable]) -> Vec<Finding> {
+    let source_types = HashMap::from([(25, "text".to_owned())]);
+    let question = TargetQuestion { key: &target.key, tables, source_types: &source_types, no_copy: false };
+    target_findings(session, &question).await
+}
+
+fn critical(findings: &[Finding]) -> Vec<&'static str> {
+    let mut codes: Vec<_> =
+        findings.iter().filter(|finding| finding.severity == Severity::Critical).map(|finding| finding.code).collect();
+    codes.sort_unstable();
+    codes
+}
+
+#[tokio::test]
+async fn a_good_target_has_no_findings() {
+    let target = Target::new(
+        "CREATE TABLE t (id text PRIMARY KEY, name text, extra int, made int GENERATED ALWAYS AS (1) STORED)",
+    )
+    .await;
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    assert_eq!(findings(&target, &session, &[wanted("t", &["id text", "name text"])]).await, []);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_critical() {
+    let target = Target::new(
+        "CREATE TABLE t (id text PRIMARY KEY, n integer, g text GENERATED ALWAYS AS ('x') STORED, must int NOT NULL);
+         CREATE TABLE full_of_rows (id text PRIMARY KEY); INSERT INTO full_of_rows VALUES ('1');
+         CREATE VIEW v AS SELECT 1::text AS id;
+         CREATE TABLE taken (id text PRIMARY KEY);
+         INSERT INTO tidegate.copy_table (migration, stream, source_table, target_table, state)
+         VALUES ('other', 'forward', 'public.taken', 'public.taken', 'copied')",
+    )
+    .await;
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    let tables = [
+        wanted("t", &["id text", "n text", "g text", "gone text"]),
+        wanted("full_of_rows", &["id text"]),
+        wanted("v", &["id text"]),
+        wanted("missing", &["id text"]),
+        wanted("taken", &["id text"]),
+    ];
+    let found = findings(&target, &session, &tables).await;
+    let expected = ["CK055", "CK056", "CK059", "CK060", "CK061", "CK062", "CK063", "CK066"];
+    assert_eq!(critical(&found), expected, "{found:#?}");
+}
+
+#[tokio::test]
+async fn what_changes_rows_by_itself_is_critical_where_it_cannot_be_turned_off() {
+    let target = Target::new(
+        "CREATE TABLE p (id text PRIMARY KEY);
+         CREATE TABLE c (id text PRIMARY KEY, p text REFERENCES p ON DELETE CASCADE, q text REFERENCES p);
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+         CREATE TRIGGER ordinary BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER always BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();
+         ALTER TABLE p ENABLE ALWAYS TRIGGER always;
+         CREATE TRIGGER off BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();
+         ALTER TABLE p DISABLE TRIGGER off;
+         CREATE RULE r AS ON DELETE TO c DO ALSO NOTHING",
+    )
+    .await;
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    let tables = [wanted("p", &["id text"]), wanted("c", &["id text", "p text", "q text"])];
+    assert_eq!(critical(&findings(&target, &session, &tables).await), ["CK067"]);
+    let role = format!("limited_{}", target.name);
+    target
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA tidegate TO {role};
+             GRANT ALL ON ALL TABLES IN SCHEMA tidegate, public TO {role}; REVOKE TRUNCATE ON p FROM {role}"
+        ))
+        .await;
+    let session = Session::connect(&settings(&server().url_as(&role, "x", &target.name)), "test").await.unwrap();
+    let found = findings(&target, &session, &tables).await;
+    assert_eq!(critical(&found), ["CK057", "CK067", "CK067", "CK068", "CK069"], "{found:#?}");
+    let with = |code: &str| found.iter().find(|finding| finding.code == code).unwrap();
+    assert!(
+        with("CK069")
+            .fix
+            .contains("ADD CONSTRAINT \"c_p_fkey\" FOREIGN KEY (p) REFERENCES public.p(id) ON DELETE CASCADE")
+    );
+    assert!(with("CK057").fix.contains(&format!("GRANT TRUNCATE ON \"public\".\"p\" TO {role}")));
+    assert_eq!(with("CK054").fix, format!("GRANT SET ON PARAMETER session_replication_role TO {role}"));
+    assert_eq!(with("CK070").severity, Severity::Warning);
+    target.sql(&format!("GRANT SET ON PARAMETER session_replication_role TO {role}")).await;
+    assert_eq!(critical(&findings(&target, &session, &tables).await), ["CK057", "CK067"]);
+}
+
+#[tokio::test]
+async fn tables_are_mapped_by_the_names_of_their_columns() {
+    let target = Target::new(
+        "CREATE TYPE mood AS ENUM ('good', 'bad');
+         CREATE TABLE \"Odd \"\"name\" (extra int, \"B\" varchar(20), id bigint PRIMARY KEY, j json, m mood, a int[],
+            parent bigint REFERENCES \"Odd \"\"name\")",
+    )
+    .await;
+    let name = "Odd \"name";
+    let columns = ["id x", "B x", "j x", "m x", "a x", "parent x"];
+    let source = route(1, name, &columns, &[0]).map.source;
+    let tables = read_tables(target.client(), std::slice::from_ref(&source.name)).await.unwrap();
+    let map = map_table(&source, &["id".into()], &tables[&source.name]).unwrap();
+    let types: Vec<(&str, bool)> =
+        map.columns.iter().map(|column| (column.target_type.as_str(), column.comparable)).collect();
+    let expected = [
+        ("bigint", true),
+        ("character varying", true),
+        ("json", false),
+        ("mood", true),
+        ("integer[]", true),
+        ("bigint", true),
+    ];
+    assert_eq!(types, expected);
+    assert_eq!((map.key, map.references), (vec![0], vec![source.name.clone()]));
+}

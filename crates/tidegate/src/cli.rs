@@ -1,0 +1,155 @@
+//! The command line. Names are a contract: scripts depend on them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Interval, PipelineOptions};
+use crate::logging::LogFormat;
+
+/// Moves a live application from one database to another, without losing or repeating a row.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// How log lines look. They go to stderr; TIDEGATE_LOG sets the level (default: info).
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Checks both ends for everything that would make a migration fail late; every finding carries its fix.
+    Check(CheckArgs),
+    /// Checks, copies and streams. Runs until stopped; started again, it goes on where it was.
+    Migrate(Box<MigrateArgs>),
+    /// Shows phase, positions, lags, retained WAL, copy progress, and why it is waiting.
+    Status(StatusArgs),
+    /// Waits until everything that the source has committed by now is durable at the target.
+    Drain(DrainArgs),
+    /// Checks or shows a configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Plays the whole story on this machine, with live traffic, in a few minutes.
+    Demo(DemoArgs),
+}
+
+/// Which migration, and where its databases are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MigrationArgs {
+    /// The database that holds the data now, as libpq takes it: postgres://user@host/database?sslmode=verify-full.
+    /// Secrets are better kept in PGPASSWORD, the password file or the service file.
+    #[arg(long, value_name = "URL")]
+    pub source: Option<String>,
+    /// The database that the data moves to. Its tables must exist.
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// Reads migrations from a configuration file. Flags win over the file.
+    #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with_all = ["source", "target"])]
+    pub file: Option<PathBuf>,
+    /// The migration's name: 1 to 32 of a-z, 0-9 and _ (default: default). Slot and publication are named after it.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Tables to carry, as globs over schema.table; may be repeated (default: every ordinary table).
+    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Tables to leave out, as globs over schema.table; may be repeated.
+    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// The schema that holds Tidegate's state (default: tidegate).
+    #[arg(long, value_name = "SCHEMA")]
+    pub state_schema: Option<String>,
+    /// How long to try to reach a database at the start (default: 10s).
+    #[arg(long, value_name = "TIME")]
+    pub connect_timeout: Option<Interval>,
+    /// Prints the result as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    /// Takes the migration over from its present owner without waiting for the owner's heartbeat to go stale.
+    #[arg(long)]
+    pub take_over: bool,
+    /// Takes the target's tables as they are instead of copying. Needs --start-at.
+    #[arg(long, requires = "start_at")]
+    pub no_copy: bool,
+    /// Where the stream begins with --no-copy: the position that the imported data stand for. A position looks like
+    /// 16/B374D848. Refused unless the slot reaches back to it.
+    #[arg(long, value_name = "POSITION", requires = "no_copy")]
+    pub start_at: Option<String>,
+    /// Empties this table at the target and copies it again at a new point; may be repeated.
+    #[arg(long, value_name = "TABLE")]
+    pub recopy: Vec<String>,
+    /// Makes the replication slot again and copies every table again. The repair after a lost slot.
+    #[arg(long, conflicts_with_all = ["no_copy", "recopy"])]
+    pub recreate_slot: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Shows it again every second until interrupted.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Gives up after this long, with exit code 1.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Interval,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Reports every problem of a file at once.
+    Check(ConfigArgs),
+    /// Prints the effective configuration, defaults included and secrets as ***.
+    Show(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The file.
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "tidegate.toml")]
+    pub file: PathBuf,
+    /// Prints the result as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How long live traffic runs, roughly.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub duration: Interval,
+    /// Seed of the traffic and of the moment of the kill; printed, so that a run can be repeated.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// What to do when the WAL kept for the migration reaches its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WalBudgetPolicy {
+    /// Stop, keep the slot, and say what to do. The source's disk can still fill.
+    Stop,
+    /// Drop the slot: the source goes first. The tables must be copied again.
+    DropSlot,
+}

@@ -1,0 +1,201 @@
+//! The check before a start, and the tables it plans. `check` prints it; `migrate` refuses to start over it.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableName};
+use tidegate_source_postgres::{TableFilter, catalog, check::source_findings};
+use tidegate_sql::catalog::{map_table, read_tables, type_names};
+use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
+use tidegate_sql::copy::PlannedTable;
+
+use super::{Before, Ends, Wishes, state_key};
+use crate::config::Migration;
+use crate::output::{Exit, Failure, print_findings};
+
+/// What the findings say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing critical.
+    Pass,
+    /// Something critical.
+    Fail,
+    /// Something could not be checked, and nothing is known to be critical.
+    Unknown,
+}
+
+impl Verdict {
+    pub fn exit(self) -> Exit {
+        match self {
+            Verdict::Pass => Exit::Done,
+            Verdict::Fail => Exit::Negative,
+            Verdict::Unknown => Exit::Unknown,
+        }
+    }
+}
+
+/// What was found, and the tables that a stream would carry.
+#[derive(Debug)]
+pub struct Preflight {
+    pub findings: Vec<Finding>,
+    pub tables: Vec<PlannedTable>,
+}
+
+impl Preflight {
+    pub fn verdict(&self) -> Verdict {
+        let any = |severity| self.findings.iter().any(|finding| finding.severity == severity);
+        match (any(Severity::Critical), any(Severity::Unknown)) {
+            (true, _) => Verdict::Fail,
+            (false, true) => Verdict::Unknown,
+            (false, false) => Verdict::Pass,
+        }
+    }
+
+    /// Refuses to start over what is critical or could not be checked, and prints it.
+    pub fn pass(&self, name: &MigrationName) -> Result<(), Failure> {
+        let verdict = self.verdict();
+        if verdict == Verdict::Pass {
+            return Ok(());
+        }
+        let serious: Vec<Finding> =
+            self.findings.iter().filter(|finding| finding.severity >= Severity::Critical).cloned().collect();
+        print_findings(&mut std::io::stderr(), &serious);
+        let codes: Vec<&str> = serious.iter().map(|finding| finding.code).collect();
+        let why = format!("each of these findings would make it fail late or lose rows: {}", codes.join(", "));
+        let next = "apply the fixes above; tidegate check shows all findings";
+        let what = format!("migration \"{name}\" cannot start: {} findings", serious.len());
+        Err(Failure { problem: Problem::definite("MI004", what, why, next), exit: verdict.exit() })
+    }
+}
+
+/// Checks both ends and plans the tables. An error means that nothing could be asked.
+pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &Wishes) -> Result<Preflight, Problem> {
+    let key = state_key(migration)?;
+    let filter = TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?;
+    let mut findings = source_findings(&ends.source, &migration.name, &filter).await?;
+
+    let started = before.position().is_some() && !wishes.recreate_slot;
+    let mut tables = Tables::list(ends, &filter).await?;
+    if started {
+        tables.keep_only_those_begun(before);
+    }
+    let question = TargetQuestion {
+        key: &key,
+        tables: &tables.wanted(),
+        source_types: &type_names(&ends.source_session, &tables.type_oids()).await?,
+        no_copy: wishes.no_copy_from.is_some(),
+    };
+    findings.extend(target_findings(&ends.target_session, &question).await);
+    let tables = if started { tables.as_begun(ends, before, wishes).await? } else { tables.planned(ends).await? };
+    if tables.is_empty() {
+        findings.push(no_tables());
+    }
+    Ok(Preflight { findings, tables })
+}
+
+/// The source's tables that a stream would carry.
+struct Tables(Vec<catalog::CatalogTable>);
+
+impl Tables {
+    async fn list(ends: &Ends, filter: &TableFilter) -> Result<Tables, Problem> {
+        let mut tables = catalog::list_tables(&ends.source_session, filter).await?;
+        tables.retain(catalog::CatalogTable::is_carried);
+        Ok(Tables(tables))
+    }
+
+    /// A stream carries the tables that it began with. Those that match and came later are shown by `status`.
+    fn keep_only_those_begun(&mut self, before: &Before) {
+        self.0.retain(|table| before.records.iter().any(|record| record.is_of(table.name())));
+    }
+
+    fn wanted(&self) -> Vec<WantedTable> {
+        let wanted = |table: &catalog::CatalogTable| WantedTable {
+            source: table.table.clone(),
+            primary_key: table.primary_key.clone(),
+        };
+        self.0.iter().map(wanted).collect()
+    }
+
+    fn type_oids(&self) -> Vec<u32> {
+        let mut oids: Vec<u32> =
+            self.0.iter().flat_map(|table| table.table.columns.iter().map(|column| column.type_oid)).collect();
+        oids.sort_unstable();
+        oids.dedup();
+        oids
+    }
+
+    /// Maps every table. One that cannot be mapped has a critical finding already and is left out.
+    async fn planned(&self, ends: &Ends) -> Result<Vec<PlannedTable>, Problem> {
+        let names: Vec<TableName> = self.0.iter().map(|table| table.name().clone()).collect();
+        let targets = read_tables(&ends.target_session, &names).await?;
+        let plan = |table: &catalog::CatalogTable| {
+            let map = map_table(&table.table, &table.primary_key, targets.get(table.name())?).ok()?;
+            let rows_estimated = table.rows_estimated.unwrap_or(0);
+            Some(PlannedTable { map, rows_estimated, bytes_estimated: table.bytes })
+        };
+        Ok(self.0.iter().filter_map(plan).collect())
+    }
+
+    /// As [`Tables::planned`], but a table that is copied keeps the map with which it was copied: the stream may still
+    /// have changes to give from before the source's table was altered or dropped.
+    async fn as_begun(&self, ends: &Ends, before: &Before, wishes: &Wishes) -> Result<Vec<PlannedTable>, Problem> {
+        let mut fresh: HashMap<TableName, PlannedTable> = HashMap::new();
+        for table in self.planned(ends).await? {
+            fresh.insert(table.map.source.name.clone(), table);
+        }
+        let mut planned = Vec::new();
+        for record in &before.records {
+            let stored = match &record.state {
+                CopyState::Copied(route) => Some(route.map.clone()),
+                CopyState::Planned | CopyState::Copying => None,
+            };
+            let name = fresh.keys().find(|name| record.is_of(name)).cloned();
+            let now = name.and_then(|name| fresh.remove(&name));
+            let again = now.as_ref().is_some_and(|table| wishes.recopy.contains(&table.map.source.name));
+            match (stored, now) {
+                (Some(map), now) if !again => {
+                    let (rows_estimated, bytes_estimated) =
+                        now.map_or((0, 0), |table| (table.rows_estimated, table.bytes_estimated));
+                    planned.push(PlannedTable { map, rows_estimated, bytes_estimated });
+                }
+                (_, Some(table)) => planned.push(table),
+                (_, None) => return Err(table_gone(&record.source_table)),
+            }
+        }
+        if let Some(unknown) = wishes.recopy.iter().find(|name| !before.records.iter().any(|r| r.is_of(name))) {
+            return Err(not_carried(unknown));
+        }
+        Ok(planned)
+    }
+}
+
+fn no_tables() -> Finding {
+    Finding {
+        code: "MI005",
+        severity: Severity::Critical,
+        subject: "source".to_owned(),
+        what: "there is no table to carry".to_owned(),
+        why: "no table of the source matches --tables and --exclude, or none of those can be mapped to the target"
+            .to_owned(),
+        fix: "check the globs; without --tables every ordinary table is taken".to_owned(),
+    }
+}
+
+fn table_gone(table: &str) -> Problem {
+    Problem::definite(
+        "MI006",
+        format!("table \"{table}\" cannot be copied any more"),
+        "its copy was not finished, and now it is missing at the source or cannot be mapped to the target",
+        "bring the table back, or begin anew without it: --exclude and --recreate-slot",
+    )
+}
+
+fn not_carried(table: &TableName) -> Problem {
+    Problem::definite(
+        "MI007",
+        format!("table \"{table}\" is not one of this migration"),
+        "--recopy names a table that the stream does not carry",
+        "see the tables: SELECT source_table FROM tidegate.copy_table at the target",
+    )
+}

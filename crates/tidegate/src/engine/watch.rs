@@ -1,0 +1,122 @@
+//! What may go wrong beside a running stream: WAL that piles up during the copy, tables that appear, a publication that
+//! somebody changes.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tidegate_connect::{Session, Settings};
+use tidegate_model::{MigrationName, Problem, TableName};
+use tidegate_source_postgres::wal::{self, WalBudget, WalLevel, WhenSpent};
+use tidegate_source_postgres::{TableFilter, catalog, publication};
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::Board;
+use crate::cli::WalBudgetPolicy;
+use crate::config::Migration;
+
+const WAL_EVERY: Duration = Duration::from_secs(1);
+/// A table created later is to be seen within ten seconds.
+const TABLES_EVERY: Duration = Duration::from_secs(5);
+
+/// Returns how much WAL the source may keep.
+pub fn wal_budget(migration: &Migration) -> WalBudget {
+    let when_spent = match migration.pipeline.wal_budget_policy {
+        Some(WalBudgetPolicy::DropSlot) => WhenSpent::DropSlot,
+        Some(WalBudgetPolicy::Stop) | None => WhenSpent::Stop,
+    };
+    WalBudget { bytes_max: migration.pipeline.wal_budget.map(|bytes| bytes.0), when_spent }
+}
+
+/// Measures the slot while nothing streams from it: during the copy it only grows.
+#[derive(Debug)]
+pub struct WalWatch {
+    settings: Settings,
+    name: MigrationName,
+    slot: String,
+    budget: WalBudget,
+}
+
+impl WalWatch {
+    pub fn new(settings: Settings, migration: &Migration, slot: String) -> WalWatch {
+        WalWatch { settings, name: migration.name.clone(), slot, budget: wal_budget(migration) }
+    }
+
+    /// Returns the problem when the budget is spent.
+    pub async fn watch(&self, board: &Board) -> Problem {
+        let mut warned = false;
+        loop {
+            match self.watch_over_one_session(board, &mut warned).await {
+                Ok(spent) => return spent,
+                Err(problem) => warn!(error = %problem.why, "the source's WAL cannot be measured"),
+            }
+            sleep(WAL_EVERY).await;
+        }
+    }
+
+    async fn watch_over_one_session(&self, board: &Board, warned: &mut bool) -> Result<Problem, Problem> {
+        let session = Session::connect(&self.settings, &self.name.application_name("wal")).await?;
+        loop {
+            if let Some(retained) = wal::measure(&session, &self.slot).await? {
+                board.change(|status| {
+                    status.retained_wal_bytes = Some(retained.bytes());
+                    status.source_position = Some(tidegate_model::Position::postgres(retained.end).to_string());
+                });
+                match self.budget.level(&retained) {
+                    WalLevel::Spent => {
+                        let budget = self.budget.bytes(retained.keep_size_bytes_max).unwrap_or(0);
+                        let when = self.budget.when_spent;
+                        return Ok(wal::spend(&self.settings, &self.name, &self.slot, when, &retained, budget).await);
+                    }
+                    WalLevel::Half if !*warned => {
+                        warn!(retained_bytes = retained.bytes(), "half of the WAL budget is used");
+                        *warned = true;
+                    }
+                    WalLevel::Half | WalLevel::Normal => {}
+                }
+            }
+            sleep(WAL_EVERY).await;
+        }
+    }
+}
+
+/// Looks for tables that match and are not carried, and for a publication that no longer carries what it should.
+#[derive(Debug)]
+pub struct TableWatch {
+    pub settings: Settings,
+    pub name: MigrationName,
+    pub filter: TableFilter,
+    pub publication: String,
+    pub carried: Vec<TableName>,
+}
+
+impl TableWatch {
+    /// Returns the problem of a publication that was changed: from then on changes are missing in the stream.
+    pub async fn watch(&self, board: &Board) -> Problem {
+        loop {
+            match self.watch_over_one_session(board).await {
+                Ok(changed) => return changed,
+                Err(problem) => warn!(error = %problem.why, "the source's tables cannot be listed"),
+            }
+            sleep(TABLES_EVERY).await;
+        }
+    }
+
+    async fn watch_over_one_session(&self, board: &Board) -> Result<Problem, Problem> {
+        let session = Session::connect(&self.settings, &self.name.application_name("tables")).await?;
+        let carried: HashSet<&TableName> = self.carried.iter().collect();
+        loop {
+            let found = catalog::list_tables(&session, &self.filter).await?;
+            let missing = found.iter().map(|table| table.name()).filter(|name| !carried.contains(name));
+            let missing: Vec<String> = missing.map(ToString::to_string).collect();
+            board.change(|status| status.not_carried = missing);
+            if let Err(problem) = publication::verify(&session, &self.publication, &self.carried).await {
+                if problem.class == tidegate_model::Class::Definite {
+                    return Ok(problem);
+                }
+                return Err(problem);
+            }
+            sleep(TABLES_EVERY).await;
+        }
+    }
+}

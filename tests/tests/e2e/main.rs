@@ -1,0 +1,15 @@
+//! The engine as users run it, between real servers. One binary, so that the servers start once.
+
+mod commands;
+mod copying;
+mod faults;
+mod fixtures;
+mod idle;
+mod long_runs;
+mod prepared;
+mod random;
+mod refusals;
+mod security;
+mod semantics;
+mod stops;
+mod streaming;
