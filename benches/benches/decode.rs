@@ -13,7 +13,7 @@ fn decode(criterion: &mut Criterion) {
     for (name, backlog, memory_budget_bytes) in [
         ("tpcb", Backlog::tpcb(20_000), LARGE),
         ("inserts, 1000 in a transaction", Backlog::inserts(50, 1000), LARGE),
-        ("streamed, in memory", Backlog::streamed(50_000), LARGE),
+        ("streamed, in memory", Backlog::streamed(20_000), LARGE),
         ("streamed, spooled", Backlog::streamed(50_000), SMALL),
         ("inserts, 50000 in a transaction, spooled", Backlog::inserts(1, 50_000), SMALL),
     ] {

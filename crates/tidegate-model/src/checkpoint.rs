@@ -31,7 +31,7 @@ pub struct CheckpointError {
 impl Checkpoint {
     /// Moves over `span`. A gap would lose rows and an overlap would repeat them, so both are refused.
     pub fn advance(&mut self, span: &Span) -> Result<(), CheckpointError> {
-        if span.after != self.applied || !(span.after <= span.until) {
+        if span.after != self.applied || !span.after.is_at_or_before(&span.until) {
             return Err(CheckpointError { applied: self.applied.clone(), span: span.clone() });
         }
         self.applied = span.until.clone();

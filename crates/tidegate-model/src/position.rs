@@ -81,6 +81,11 @@ impl Position {
         }
     }
 
+    /// Returns whether everything up to here is also up to `other`; false between different histories.
+    pub fn is_at_or_before(&self, other: &Position) -> bool {
+        matches!(self.partial_cmp(other), Some(Ordering::Less | Ordering::Equal))
+    }
+
     /// Returns how many bytes of log lie between `earlier` and this position, where the history counts in bytes.
     pub fn bytes_since(&self, earlier: &Position) -> Option<u64> {
         match (&self.commit, &earlier.commit) {

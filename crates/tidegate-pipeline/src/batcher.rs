@@ -83,7 +83,7 @@ impl Batcher {
     pub(crate) fn push(&mut self, event: Event, now: Instant) -> Result<(), Problem> {
         match event {
             Event::Commit(transaction) => {
-                if !(transaction.position > self.received) {
+                if transaction.position.is_at_or_before(&self.received) {
                     return Err(went_back(&transaction.position, &self.received));
                 }
                 self.received = transaction.position.clone();
@@ -102,7 +102,7 @@ impl Batcher {
                 }
             }
             Event::Watermark(position) => {
-                if !(position >= self.received) {
+                if !self.received.is_at_or_before(&position) {
                     return Err(went_back(&position, &self.received));
                 }
                 self.received = position;

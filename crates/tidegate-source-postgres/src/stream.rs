@@ -216,7 +216,7 @@ impl Source for PostgresSource {
     }
 
     async fn acknowledge(&mut self, position: &Position) -> Result<(), Problem> {
-        if !(*position <= self.delivered) {
+        if !position.is_at_or_before(&self.delivered) {
             return Err(refusal::not_delivered(position, &self.delivered));
         }
         // After part of a transaction the whole of it must come again, and the server knows only whole ones.

@@ -4,6 +4,7 @@
 //! - [`plan`]: folds source changes into few self-checking statements. Pure.
 //! - [`applier`]: writes batches with their checkpoint in one transaction, several under way.
 //! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
+//! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream.
 
 pub mod applier;
@@ -14,5 +15,6 @@ pub mod plan;
 pub mod quote;
 pub mod requests;
 pub mod state;
+pub mod triggers;
 
 mod server_error;

@@ -13,6 +13,8 @@ mod backoff;
 mod chunk;
 mod progress;
 mod round;
+mod table;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use backoff::{Backoff, Retry};
 use progress::{Board, Reason};
 pub use progress::{CopyProgress, TableProgress};
-use round::{Candidate, Round};
+use round::Round;
+use table::Candidate;
 
 /// How the copy goes about its work.
 #[derive(Clone, Debug)]

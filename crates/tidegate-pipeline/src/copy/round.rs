@@ -10,13 +10,10 @@
 //! A table that had to be let go keeps the chunks it has: when it is guarded again under the same snapshot and was not
 //! rewritten meanwhile, its pages still mean the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_model::{
-    Chunk, Class, CopySnapshot, CopyTable, CopyTarget, Guarded, Load, Position, Problem, TableGuard, TableMap,
-    TableRoute, Wanted,
-};
+use tidegate_model::{Chunk, Class, CopySnapshot, CopyTarget, Guarded, Problem, TableMap, TableRoute};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,97 +22,18 @@ use super::CopyConfig;
 use super::backoff::{Retry, pause_after};
 use super::chunk::{ChunkEnd, ChunkOf, Worker};
 use super::progress::{Board, Reason};
+use super::table::{Active, Begun, Candidate, GuardEnd, Stage, Table};
+use super::tasks::{self, Event, Opened, WorkerOf};
 
 /// Attempts at a table without a chunk written in between, before it is left to the next round: a snapshot must not be
 /// held for a table that cannot be had.
 const ATTEMPTS_MAX: u32 = 5;
-
-/// A table that is not copied yet.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    index: usize,
-    pub(super) map: Arc<TableMap>,
-    bytes_estimated: u64,
-}
-
-impl Candidate {
-    pub(super) fn new(index: usize, table: &CopyTable) -> Self {
-        Candidate { index, map: Arc::new(table.map.clone()), bytes_estimated: table.bytes_estimated }
-    }
-}
 
 /// What a round leaves behind.
 #[derive(Debug, Default)]
 pub(super) struct RoundEnd {
     pub(super) copied: Vec<(usize, TableRoute)>,
     pub(super) left: Vec<Candidate>,
-}
-
-/// A table in this round.
-#[derive(Debug)]
-struct Table {
-    candidate: Candidate,
-    stage: Stage,
-    /// `None` until it was begun at the target in this round.
-    begun: Option<Begun>,
-    /// Attempts since the last chunk was written.
-    attempts: u32,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// To be opened, not before this moment.
-    Waiting(Instant),
-    Opening,
-    Active(Active),
-    /// All chunks are written under one guard.
-    Finishing,
-    /// To be given its indexes back when a worker is free.
-    Copied,
-    Restoring,
-}
-
-#[derive(Debug)]
-struct Active {
-    running: usize,
-    /// Stops its chunks.
-    interrupt: CancellationToken,
-    /// Lets its guard go.
-    release: CancellationToken,
-    /// What became of its guard.
-    guard: Option<GuardEnd>,
-}
-
-#[derive(Debug)]
-struct Begun {
-    load: Load,
-    chunks_total: u64,
-    todo: VecDeque<Chunk>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum GuardEnd {
-    /// Let go because everything was written, held until then.
-    Kept,
-    /// Let go because someone else wanted the table, or lost.
-    Broken,
-}
-
-type WorkerOf<S, T> = Worker<<S as CopySnapshot>::Reader, <T as CopyTarget>::Writer>;
-
-enum Event<S: CopySnapshot, T: CopyTarget> {
-    Opened(usize, Result<Guarded<Opened<S::Guard>>, Problem>, WorkerOf<S, T>),
-    Chunk(usize, Chunk, Result<ChunkEnd, Problem>, WorkerOf<S, T>),
-    Guard(usize, GuardEnd),
-    Finished(usize, Result<TableRoute, Problem>),
-    Restored(usize, Result<(), Problem>, WorkerOf<S, T>),
-}
-
-struct Opened<G> {
-    guard: G,
-    load: Load,
-    /// Cut anew for a table that is begun in this round, empty for one that goes on.
-    chunks: Vec<Chunk>,
 }
 
 pub(super) struct Round<'a, S: CopySnapshot, T: CopyTarget> {
@@ -243,15 +161,19 @@ impl<'a, S: CopySnapshot, T: CopyTarget> Round<'a, S, T> {
         self.tables.get_mut(&index).expect("a table stays in its round until it is copied or left")
     }
 
+    fn retry(&self) -> Retry {
+        Retry::new(self.config, &self.reason)
+    }
+
     fn open(&mut self, index: usize, worker: WorkerOf<S, T>) {
         let (snapshot, target) = (Arc::clone(&self.snapshot), Arc::clone(&self.target));
-        let (config, reason) = (self.config.clone(), self.reason.clone());
+        let retry = self.retry();
         let table = self.table(index);
         table.stage = Stage::Opening;
         let (map, bytes) = (Arc::clone(&table.candidate.map), table.candidate.bytes_estimated);
         let load = table.begun.as_ref().map(|begun| begun.load.clone());
         self.jobs.spawn(async move {
-            let opened = open(&*snapshot, &*target, &map, bytes, load, &config, &reason).await;
+            let opened = tasks::open(&*snapshot, &*target, &map, bytes, load, retry).await;
             Event::Opened(index, opened, worker)
         });
     }
@@ -275,38 +197,24 @@ impl<'a, S: CopySnapshot, T: CopyTarget> Round<'a, S, T> {
     /// Needs no worker: what is complete is recorded at once, whatever the workers are busy with.
     fn finish(&mut self, index: usize) {
         let target = Arc::clone(&self.target);
-        let (from, mut retry) = (self.snapshot.point().clone(), Retry::new(self.config, &self.reason));
+        let (from, retry) = (self.snapshot.point().clone(), self.retry());
         let table = self.table(index);
         table.stage = Stage::Finishing;
         let route = TableRoute { map: TableMap::clone(&table.candidate.map), from };
         let begun = table.begun.as_ref().expect("a table that was not begun is not finished");
         let (load, chunks) = (begun.load.clone(), begun.chunks_total);
-        self.jobs.spawn(async move {
-            let finished = loop {
-                match retry.settle(target.finish(&route, &load, chunks).await).await {
-                    Ok(None) => {}
-                    Ok(Some(())) => break Ok(route),
-                    Err(problem) => break Err(problem),
-                }
-            };
-            Event::Finished(index, finished)
-        });
+        self.jobs
+            .spawn(async move { Event::Finished(index, tasks::finish(&*target, route, &load, chunks, retry).await) });
     }
 
     /// After the table is recorded as copied: building its indexes again costs less than reading it again.
     fn restore(&mut self, index: usize, worker: WorkerOf<S, T>) {
-        let (target, mut retry) = (Arc::clone(&self.target), Retry::new(self.config, &self.reason));
+        let (target, retry) = (Arc::clone(&self.target), self.retry());
         let table = self.table(index);
         table.stage = Stage::Restoring;
         let map = Arc::clone(&table.candidate.map);
         self.jobs.spawn(async move {
-            let restored = loop {
-                match retry.settle(target.restore(&map).await).await {
-                    Ok(None) => {}
-                    Ok(Some(())) => break Ok(()),
-                    Err(problem) => break Err(problem),
-                }
-            };
+            let restored = tasks::restore(&*target, &map, retry).await;
             Event::Restored(index, restored, worker)
         });
     }
@@ -354,7 +262,7 @@ impl<'a, S: CopySnapshot, T: CopyTarget> Round<'a, S, T> {
 
     fn activate(&mut self, index: usize, opened: Opened<S::Guard>) {
         let (interrupt, release) = (CancellationToken::new(), CancellationToken::new());
-        self.jobs.spawn(watch(index, opened.guard, interrupt.clone(), release.clone()));
+        self.jobs.spawn(tasks::watch(index, opened.guard, interrupt.clone(), release.clone()));
         let table = self.table(index);
         table.stage = Stage::Active(Active { running: 0, interrupt, release, guard: None });
         if table.begun.is_none() {
@@ -452,76 +360,6 @@ impl<'a, S: CopySnapshot, T: CopyTarget> Round<'a, S, T> {
                 active.interrupt.cancel();
                 active.release.cancel();
             }
-        }
-    }
-}
-
-/// Guards a table and makes the target ready for it, unless it was begun in this round already.
-async fn open<S: CopySnapshot, T: CopyTarget>(
-    snapshot: &S,
-    target: &T,
-    map: &TableMap,
-    bytes_estimated: u64,
-    begun: Option<Load>,
-    config: &CopyConfig,
-    reason: &Reason,
-) -> Result<Guarded<Opened<S::Guard>>, Problem> {
-    let mut guard = match snapshot.guard(map).await? {
-        Guarded::Held(guard) => guard,
-        Guarded::Busy => return Ok(Guarded::Busy),
-        Guarded::Rewritten => return Ok(Guarded::Rewritten),
-    };
-    if let Some(load) = begun {
-        return Ok(Guarded::Held(Opened { guard, load, chunks: Vec::new() }));
-    }
-    // Emptying a large target table takes its time, and the source's lock is not to be kept from others for that.
-    let load = tokio::select! {
-        load = begin(target, map, bytes_estimated, Retry::new(config, reason)) => load?,
-        _ = guard.wanted() => {
-            guard.release().await;
-            return Ok(Guarded::Busy);
-        }
-    };
-    let chunks = guard.chunks();
-    Ok(Guarded::Held(Opened { guard, load, chunks }))
-}
-
-async fn begin<T: CopyTarget>(
-    target: &T,
-    map: &TableMap,
-    bytes_estimated: u64,
-    mut retry: Retry,
-) -> Result<Load, Problem> {
-    loop {
-        if let Some(load) = retry.settle(target.begin(map, bytes_estimated).await).await? {
-            return Ok(load);
-        }
-    }
-}
-
-/// Holds a guard until it is no longer needed or has to be let go; in that case also stops the table's chunks, at once,
-/// because the one who waits waits for them too.
-async fn watch<S: CopySnapshot, T: CopyTarget>(
-    index: usize,
-    mut guard: S::Guard,
-    interrupt: CancellationToken,
-    release: CancellationToken,
-) -> Event<S, T> {
-    let wanted = tokio::select! {
-        wanted = guard.wanted() => Some(wanted),
-        () = release.cancelled() => None,
-    };
-    match wanted {
-        None => {
-            let kept = guard.release().await;
-            Event::Guard(index, if kept { GuardEnd::Kept } else { GuardEnd::Broken })
-        }
-        Some(wanted) => {
-            interrupt.cancel();
-            if wanted == Wanted::ByOther {
-                guard.release().await;
-            }
-            Event::Guard(index, GuardEnd::Broken)
         }
     }
 }

@@ -134,7 +134,7 @@ impl Assembler {
     }
 
     fn outside_stream(&mut self, payload: &Bytes, out: &mut Vec<Event>) -> Result<(), AssemblyError> {
-        let message = parse(payload, Framing::Plain, self.protocol)?;
+        let message = parse(&self.detached(payload), Framing::Plain, self.protocol)?;
         match message {
             Message::Insert { .. } | Message::Update { .. } | Message::Delete { .. } | Message::Truncate { .. } => {
                 self.change(payload, message)
@@ -159,6 +159,12 @@ impl Assembler {
             Message::StreamAbort { xid, subxid, .. } => self.stream_abort(payload, xid, subxid),
             Message::StreamStop => Err(self.out_of_order(payload)),
         }
+    }
+
+    /// Returns a message that may be kept. What is read is full of streamed rows while transactions are in progress, and a
+    /// small transaction between them must not keep all of it in memory until it is applied.
+    fn detached(&self, payload: &Bytes) -> Bytes {
+        if self.streams.is_empty() { payload.clone() } else { Bytes::copy_from_slice(payload) }
     }
 
     fn in_stream(&mut self, payload: &Bytes) -> Result<(), AssemblyError> {

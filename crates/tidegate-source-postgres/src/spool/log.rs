@@ -13,6 +13,9 @@ use super::{Spool, SpoolFile};
 /// How much is gathered before it is written.
 const WRITE_BYTES: usize = 256 * 1024;
 
+/// What a message takes in memory besides its bytes once it is decoded: the change, and the places of some values.
+const DECODED_BYTES: usize = size_of::<Change>() + 64;
+
 /// The messages of one transaction, in order, as bytes: in memory first, then in a file. Descriptions of tables are kept
 /// apart, each shared with whoever else knows the table; the log says from where on each holds.
 ///
@@ -23,13 +26,14 @@ pub(crate) struct Log {
     spool: Spool,
     tables: Vec<Arc<SourceTable>>,
     latest: HashMap<RelationId, usize>,
+    messages: usize,
     buffer: Vec<u8>,
     file: Option<SpoolFile>,
 }
 
 impl Log {
     pub(crate) fn new(spool: Spool) -> Self {
-        Log { spool, tables: Vec::new(), latest: HashMap::new(), buffer: Vec::new(), file: None }
+        Log { spool, tables: Vec::new(), latest: HashMap::new(), messages: 0, buffer: Vec::new(), file: None }
     }
 
     /// Returns how much memory the log holds.
@@ -51,6 +55,7 @@ impl Log {
 
     /// Appends a message as it came, from a streamed block.
     pub(crate) fn message(&mut self, payload: &[u8]) -> Result<(), Problem> {
+        self.messages += 1;
         self.put(&Record::message(payload.len()))?;
         self.put(payload)
     }
@@ -64,6 +69,7 @@ impl Log {
             Change::Truncate { tables } => tables.iter().try_for_each(|table| self.describe(table))?,
             Change::Message { .. } => {}
         }
+        self.messages += 1;
         self.put(&Record::message(record::message_len(change)))?;
         record::write_message(change, &mut |bytes| self.put(bytes))
     }
@@ -98,8 +104,7 @@ impl Log {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        let transaction_bytes_max = usize::try_from(self.spool.transaction_bytes_max()).unwrap_or(usize::MAX);
-        let max = if self.file.is_none() { transaction_bytes_max } else { transaction_bytes_max.min(WRITE_BYTES) };
+        let max = self.buffer_bytes_max();
         if self.buffer.len() + bytes.len() > max {
             self.write_buffer()?;
             if bytes.len() >= max.min(WRITE_BYTES) {
@@ -108,6 +113,15 @@ impl Log {
         }
         self.buffer.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Returns how much may wait in memory: as long as it may stay there, what leaves room for it to be decoded at once.
+    fn buffer_bytes_max(&self) -> usize {
+        let transaction_bytes_max = usize::try_from(self.spool.transaction_bytes_max()).unwrap_or(usize::MAX);
+        match self.file {
+            None => transaction_bytes_max.saturating_sub(self.messages.saturating_mul(DECODED_BYTES)),
+            Some(_) => transaction_bytes_max.min(WRITE_BYTES),
+        }
     }
 
     fn write_buffer(&mut self) -> Result<(), Problem> {

@@ -5,87 +5,51 @@
 
 use tidegate_model::{Finding, Severity};
 
-use crate::catalog::{Firing, TargetTable};
+use crate::catalog::TargetTable;
+use crate::plan::SessionRights;
 use crate::quote;
+use crate::triggers::{TargetObject, active_objects};
 
-/// Looks at one table. `enforced`: the session cannot turn them off.
-pub(super) fn look(target: &TargetTable, enforced: bool, findings: &mut Vec<Finding>) {
-    let fires = |firing: Firing| if enforced { firing.in_origin() } else { firing.in_replica() };
-    let table = quote::table(&target.name);
-    for trigger in target.triggers.iter().filter(|trigger| fires(trigger.firing)) {
-        let name = quote::identifier(&trigger.name);
-        findings.push(critical(
-            "CK067",
-            target,
-            format!("trigger \"{}\" of table \"{}\" fires while the stream is applied", trigger.name, target.name),
-            format!(
-                "ALTER TABLE {table} DISABLE TRIGGER {name}; after the turn: ALTER TABLE {table} {}",
-                enable("TRIGGER", trigger.firing, &name)
-            ),
-        ));
-    }
-    for rule in target.rules.iter().filter(|rule| fires(rule.firing)) {
-        let name = quote::identifier(&rule.name);
-        findings.push(critical(
-            "CK068",
-            target,
-            format!("rule \"{}\" of table \"{}\" works while the stream is applied", rule.name, target.name),
-            format!(
-                "ALTER TABLE {table} DISABLE RULE {name}; after the turn: ALTER TABLE {table} {}",
-                enable("RULE", rule.firing, &name)
-            ),
-        ));
-    }
-    if enforced {
-        look_at_foreign_keys(target, findings);
+/// Looks at one table.
+pub(super) fn look(target: &TargetTable, rights: SessionRights, findings: &mut Vec<Finding>) {
+    findings.extend(active_objects(target, rights).iter().map(|object| active(target, object)));
+    if rights.foreign_keys_enforced {
+        look_for_undeferrable(target, findings);
     }
 }
 
-fn look_at_foreign_keys(target: &TargetTable, findings: &mut Vec<Finding>) {
-    for key in target.foreign_keys.iter().filter(|key| !key.inherited) {
-        // A key between two tables is known to both; the referencing one speaks, or the other where it is not carried.
-        let (table, name) = (quote::table(&key.table), quote::identifier(&key.name));
-        if key.has_actions {
-            findings.push(critical(
-                "CK069",
-                target,
-                format!("foreign key \"{}\" of table \"{}\" changes rows by itself", key.name, key.table),
-                format!(
-                    "ALTER TABLE {table} DROP CONSTRAINT {name}; after the turn: \
-                     ALTER TABLE {table} ADD CONSTRAINT {name} {}",
-                    key.definition
-                ),
-            ));
-        } else if !key.deferrable && key.table == target.name {
-            findings.push(Finding {
-                code: "CK070",
-                severity: Severity::Warning,
-                subject: target.name.to_string(),
-                what: format!("foreign key \"{}\" of table \"{}\" is not deferrable", key.name, key.table),
-                why: "it is checked after each statement; tables that reference each other may then refuse rows \
-                      that the source took"
-                    .to_owned(),
-                fix: format!("ALTER TABLE {table} ALTER CONSTRAINT {name} DEFERRABLE"),
-            });
-        }
-    }
-}
-
-fn enable(what: &str, firing: Firing, name: &str) -> String {
-    match firing {
-        Firing::Always => format!("ENABLE ALWAYS {what} {name}"),
-        Firing::Replica => format!("ENABLE REPLICA {what} {name}"),
-        Firing::Origin | Firing::Disabled => format!("ENABLE {what} {name}"),
-    }
-}
-
-fn critical(code: &'static str, target: &TargetTable, what: String, fix: String) -> Finding {
+fn active(target: &TargetTable, object: &TargetObject) -> Finding {
+    let (code, what, does) = match object.kind {
+        "trigger" => ("CK067", "trigger", "fires while the stream is applied"),
+        "rule" => ("CK068", "rule", "works while the stream is applied"),
+        _ => ("CK069", "foreign key", "changes rows by itself"),
+    };
     Finding {
         code,
         severity: Severity::Critical,
         subject: target.name.to_string(),
-        what,
+        what: format!("{what} \"{}\" of table \"{}\" {does}", object.name, object.table),
         why: "it would change rows of the target that the source did not change".to_owned(),
-        fix,
+        fix: format!("{}; after the turn: {}", object.away, object.back),
+    }
+}
+
+fn look_for_undeferrable(target: &TargetTable, findings: &mut Vec<Finding>) {
+    let own = target.foreign_keys.iter().filter(|key| key.table == target.name && !key.inherited);
+    for key in own.filter(|key| !key.deferrable && !key.has_actions) {
+        findings.push(Finding {
+            code: "CK070",
+            severity: Severity::Warning,
+            subject: target.name.to_string(),
+            what: format!("foreign key \"{}\" of table \"{}\" is not deferrable", key.name, key.table),
+            why: "it is checked after each statement; tables that reference each other may then refuse rows that the \
+                  source took"
+                .to_owned(),
+            fix: format!(
+                "ALTER TABLE {} ALTER CONSTRAINT {} DEFERRABLE",
+                quote::table(&key.table),
+                quote::identifier(&key.name)
+            ),
+        });
     }
 }

@@ -5,14 +5,14 @@ use tokio_postgres::{Client, Error};
 
 use super::TargetQuestion;
 use super::database::unanswered;
-use crate::state::{Part, StateKey, is_installed};
+use crate::state::{Part, StateKey, is_installed, table_text};
 
 /// Refuses tables that another migration, or another stream, has in its state.
 pub(super) async fn look(client: &Client, question: &TargetQuestion<'_>, findings: &mut Vec<Finding>) {
     if !is_installed(client, &question.key.schema, Part::Stream).await.unwrap_or(false) {
         return;
     }
-    let names: Vec<String> = question.tables.iter().map(|table| table.source.name.to_string()).collect();
+    let names: Vec<String> = question.tables.iter().map(|table| table_text(&table.source.name)).collect();
     match owners(client, question.key, &names).await {
         Ok(owned) => findings.extend(owned.iter().map(|(table, migration)| owned_by(table, migration))),
         Err(error) => findings.push(unanswered("CK059", "which migration writes which table cannot be read", error)),

@@ -80,8 +80,8 @@ fn look_at_table(
     tables::look(target, role, findings);
     columns::look(wanted, target, question.source_types, findings);
     // Without an answer the worse case is assumed: it names what may change rows.
-    let enforced = rights.is_none_or(|rights| rights.foreign_keys_enforced);
-    actions::look(target, enforced, findings);
+    let rights = rights.unwrap_or(SessionRights { foreign_keys_enforced: true });
+    actions::look(target, rights, findings);
 }
 
 /// Makes the finding of a question that could not be answered.

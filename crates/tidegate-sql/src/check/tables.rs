@@ -9,7 +9,7 @@ use super::TargetQuestion;
 use super::database::unanswered;
 use crate::catalog::{TargetKind, TargetTable};
 use crate::quote;
-use crate::state::{Part, StateKey, is_installed};
+use crate::state::{Part, StateKey, is_installed, table_text};
 
 /// Says that a table is missing.
 pub(super) fn missing(table: &TableName) -> Finding {
@@ -94,7 +94,7 @@ pub(super) async fn look_for_rows(
         let target = &targets[name];
         let readable = target.schema_usage && !target.missing_privileges.iter().any(|missing| missing == "SELECT");
         // What cannot be read has a finding of its own.
-        if target.kind != TargetKind::Table || !readable || begun.contains(&name.to_string()) {
+        if target.kind != TargetKind::Table || !readable || begun.contains(&table_text(name)) {
             continue;
         }
         let sql = format!("SELECT EXISTS (SELECT FROM ONLY {})", quote::table(name));

@@ -31,6 +31,7 @@ pub use ownership::{OwnerConfig, Waiting, take};
 
 pub(crate) use checkpoint::displaced;
 pub(crate) use process::unique;
+pub(crate) use schema::table_text;
 pub use schema::{StateKey, StateSchema};
 
 use tidegate_model::Problem;
@@ -42,7 +43,7 @@ use crate::server_error;
 pub(crate) fn failed(doing: &str) -> impl FnOnce(Error) -> Problem {
     let what = format!("the state could not be kept: {doing}");
     move |error| {
-        let next = "see the reason; the state tables are described in docs/architecture.md";
+        let next = "see the reason; the state tables are described in docs/state.md";
         server_error::problem("ST002", what, error, next)
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tidegate_model::{InvalidName, MigrationName, Stream};
+use tidegate_model::{InvalidName, MigrationName, Stream, TableName};
+
+use crate::quote;
 
 /// The schema that holds the state tables: `[a-z_][a-z0-9_]{0,62}`, so that it needs no quotes anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,12 @@ impl StateKey {
     pub(crate) fn condition(&self) -> String {
         format!("migration = '{}' AND stream = '{}'", self.migration, self.stream)
     }
+}
+
+/// Returns a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it ambiguous.
+pub(crate) fn table_text(table: &TableName) -> String {
+    let plain = |part: &str| !part.contains(['.', '"']);
+    if plain(&table.schema) && plain(&table.name) { table.to_string() } else { quote::table(table) }
 }
 
 /// Returns the 64-bit FNV-1a hash of a text: stable across versions, which the hashers of the standard library are not.

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use tidegate_connect::Session;
-use tidegate_model::{Finding, Severity};
+use tidegate_model::{Finding, Severity, TableName};
 use tidegate_sql::catalog::{map_table, read_tables};
 use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
+use tidegate_sql::plan::SessionRights;
+use tidegate_sql::triggers::{active_objects, bring_back, put_aside};
 
 use crate::support::{Target, route, server, settings};
 
@@ -125,4 +127,30 @@ async fn tables_are_mapped_by_the_names_of_their_columns() {
     ];
     assert_eq!(types, expected);
     assert_eq!((map.key, map.references), (vec![0], vec![source.name.clone()]));
+}
+
+#[tokio::test]
+async fn what_was_put_aside_comes_back_as_it_was() {
+    let target = Target::new(
+        "CREATE TABLE p (id text PRIMARY KEY);
+         CREATE TABLE c (id text PRIMARY KEY, p text REFERENCES p ON DELETE CASCADE);
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+         CREATE TRIGGER ordinary BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER always BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();
+         ALTER TABLE p ENABLE ALWAYS TRIGGER always;
+         CREATE RULE r AS ON DELETE TO c DO ALSO NOTHING",
+    )
+    .await;
+    let owner = target.own().await;
+    let names = [TableName::new("public", "p"), TableName::new("public", "c")];
+    let before = read_tables(target.client(), &names).await.unwrap();
+    let rights = SessionRights { foreign_keys_enforced: true };
+    assert_eq!(put_aside(target.client(), owner.lease(), &names, rights).await.unwrap().len(), 4);
+    let aside = read_tables(target.client(), &names).await.unwrap();
+    assert!(aside.values().all(|table| active_objects(table, rights).is_empty()));
+    assert_eq!(put_aside(target.client(), owner.lease(), &names, rights).await.unwrap(), []);
+    for _ in 0..2 {
+        bring_back(target.client(), owner.lease()).await.unwrap();
+        assert_eq!(read_tables(target.client(), &names).await.unwrap(), before);
+    }
 }

@@ -93,7 +93,7 @@ async fn without_owner(
         sleep(std::time::Duration::from_millis(500)).await;
     }
     let wishes = Wishes { until: Some(marker.clone()), ..Wishes::default() };
-    let ended = engine::run(migration, wishes, &CancellationToken::new()).await?;
+    let ended = Box::pin(engine::run(migration, wishes, &CancellationToken::new())).await?;
     match ended.applied {
         Some(applied) if applied >= *marker => Ok(applied),
         _ => {

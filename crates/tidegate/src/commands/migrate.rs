@@ -15,7 +15,7 @@ pub async fn run(args: MigrateArgs) -> Result<Exit, Failure> {
     let json = args.migration.json;
     let migration = Migration::read(&args.migration, args.pipeline).map_err(Failure::unknown)?;
     let stop = stop_on_signals();
-    let ended = engine::run(&migration, wishes, &stop).await?;
+    let ended = Box::pin(engine::run(&migration, wishes, &stop)).await?;
     let applied = ended.applied.map(|position| position.to_string());
     if json {
         print_json(&serde_json::json!({ "name": migration.name.as_str(), "applied_position": applied }));

@@ -45,7 +45,7 @@ impl Stream<'_> {
         };
         let applied = start.position.clone();
         let (position, history) = (start.position.clone(), start.history.clone());
-        let Some(routes) = self.copy(start).await? else { return Ok(Ended { applied: Some(applied) }) };
+        let Some(routes) = Box::pin(self.copy(start)).await? else { return Ok(Ended { applied: Some(applied) }) };
         self.stream(position, history, routes).await
     }
 

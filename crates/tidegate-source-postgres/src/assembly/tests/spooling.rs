@@ -122,32 +122,49 @@ fn the_cap_is_shared_with_transactions_that_wait_to_be_applied() {
 
 #[test]
 fn the_largest_transaction_goes_to_disk_first() {
-    let mut run = Run::new(0, 40_000);
-    let mut part = |xid: u32, first, rows| {
-        run.send(&start(xid, first)).unwrap();
+    let mut run = Run::new(0, 400_000);
+    let wide = row(1, &"wide".repeat(250));
+    let mut block = |xid: u32, rows: u32| {
+        run.send(&start(xid, true)).unwrap();
         run.send(&describe(Some(xid), table(1, "a"))).unwrap();
-        (0..rows).for_each(|id| run.send(&insert(Some(xid), 1, id)).unwrap());
+        for _ in 0..rows {
+            let insert = Message::Insert { xid: Some(xid), relation: RelationId(1), new: wide.clone() };
+            run.send(&insert).unwrap();
+        }
         run.send(&STOP).unwrap();
         run.spool.disk_bytes()
     };
-    // About 32 bytes each: none of them passes a quarter of the budget alone, the six together pass the whole.
-    assert_eq!(part(1, true, 200), 0);
-    for xid in 2..=5 {
-        assert_eq!(part(xid, true, 100), 0);
-    }
-    let on_disk = (6..=12).map(|xid| part(xid, true, 100)).find(|&bytes| bytes > 0).expect("the budget was passed");
-    assert!(on_disk > 5_000, "{on_disk}: a smaller one went to disk");
+    // About 1 kB each: no transaction passes a quarter of the budget alone, all together pass the whole.
+    assert_eq!(block(1, 60), 0);
+    let on_disk = (2..=20).map(|xid| block(xid, 20)).find(|&bytes| bytes > 0).expect("the budget was passed");
+    assert!(on_disk > 55_000, "{on_disk}: a smaller one went to disk");
 }
 
 #[test]
-fn rows_of_a_transaction_in_progress_do_not_keep_what_they_came_in() {
+fn rows_do_not_keep_what_they_came_in_while_transactions_are_in_progress() {
     let mut run = Run::new(0, LARGE);
     run.all(&[start(5, true), describe(Some(5), table(1, "a"))]);
-    let read = Bytes::from(vec![0; 1 << 20]);
-    let message = encode(&insert(Some(5), 1, 1));
-    let mut received = read.to_vec();
-    received[..message.len()].copy_from_slice(&message);
-    let received = Bytes::from(received);
-    run.assembler.message(Lsn(1), received.slice(..message.len()), &mut run.out).unwrap();
-    assert!(received.is_unique(), "the whole read is kept for one row of it");
+    let mut receive = |message: &Message| {
+        let read = encode(message);
+        run.assembler.message(Lsn(1), read.slice(..), &mut run.out).unwrap();
+        assert!(read.is_unique(), "the whole read is kept for one row of it");
+    };
+    receive(&insert(Some(5), 1, 1));
+    receive(&STOP);
+    // Between streamed blocks others are small, and most of what is read is not theirs.
+    receive(&begin(10));
+    receive(&describe(None, table(1, "a")));
+    receive(&insert(None, 1, 2));
+    receive(&commit(10));
+    assert_eq!(run.seen(), [Seen::Commit(10, vec![inserted(table(1, "a"), 2)])]);
+}
+
+#[test]
+fn many_small_rows_count_as_what_they_take_once_decoded() {
+    let mut run = Run::new(0, 4_000_000);
+    run.all(&[start(5, true), describe(Some(5), table(1, "a"))]);
+    (0..10_000).for_each(|id| run.send(&insert(Some(5), 1, id)).unwrap());
+    run.all(&[STOP, stream_commit(5, 10)]);
+    let Some(Event::Commit(transaction)) = run.out.last() else { panic!("no transaction") };
+    assert!(transaction.changes.memory_bytes() <= 1_000_000, "a quarter of the budget");
 }
