@@ -17,8 +17,12 @@ pub fn assert_equal(source: &Database, target: &Database) {
 
 /// Returns the first differences between the tables of `schema`, or of all schemas. Rows are compared as a multiset, on
 /// the columns of the source: so tables without a key count too, and the target may have more columns.
+///
+/// # Panics
+/// If there is no table to compare.
 pub fn differences(source: &Database, target: &Database, schema: Option<&str>) -> Vec<String> {
     let tables = tables(source, schema);
+    assert!(!tables.is_empty(), "there is nothing to compare in {}", source.name);
     let mut found = Vec::new();
     let (mut left, mut right) = (Rows::read(source, &tables), Rows::read(target, &tables));
     for table in &tables {

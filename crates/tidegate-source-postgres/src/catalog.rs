@@ -16,8 +16,8 @@ use index::UniqueIndex;
 /// A table that matches the filter, carried or not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatalogTable {
-    /// As pgoutput describes it in its Relation message: dropped and generated columns are not in it, and the columns that
-    /// identify a row are flagged.
+    /// As pgoutput describes it in its Relation message: dropped and generated columns are not in it, and the columns
+    /// that identify a row are flagged.
     pub table: SourceTable,
     /// The partitioned tables above it, the nearest first; empty if it is no partition.
     pub ancestors: Vec<TableName>,
@@ -81,8 +81,8 @@ impl CatalogTable {
         self.obstacles.is_empty()
     }
 
-    /// Returns whether updates and deletes say which row they mean. Without that the source itself refuses them once the
-    /// table is published.
+    /// Returns whether updates and deletes say which row they mean. Without that the source itself refuses them once
+    /// the table is published.
     pub fn has_identity(&self) -> bool {
         self.table.replica_identity == ReplicaIdentity::Full || self.table.columns.iter().any(|column| column.identity)
     }

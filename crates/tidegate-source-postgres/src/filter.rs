@@ -4,8 +4,8 @@ use tidegate_model::{Problem, TableName};
 
 const BAD_PATTERN: &str = "PG070";
 
-/// Include and exclude globs. `*` stands for any characters, `?` for one, a backslash takes the next character as it is.
-/// A pattern without a dot is about the table's name in any schema. Names are compared as the catalog stores them.
+/// Include and exclude globs. `*` stands for any characters, `?` for one, a backslash takes the next character as it
+/// is. A pattern without a dot is about the table's name in any schema. Names are compared as the catalog stores them.
 #[derive(Clone, Debug)]
 pub struct TableFilter {
     include: Vec<Glob>,
@@ -25,8 +25,8 @@ impl TableFilter {
         &self.state_schema
     }
 
-    /// Returns whether a table belongs to the migration. `ancestors` are the partitioned tables above it: a pattern that
-    /// names one of them means all its partitions.
+    /// Returns whether a table belongs to the migration. `ancestors` are the partitioned tables above it: a pattern
+    /// that names one of them means all its partitions.
     pub fn matches(&self, table: &TableName, ancestors: &[TableName]) -> bool {
         let named_by = |globs: &[Glob]| {
             globs.iter().any(|glob| std::iter::once(table).chain(ancestors).any(|name| glob.matches(name)))

@@ -59,8 +59,8 @@ impl Published {
     }
 }
 
-/// Makes the publication publish exactly `tables`, with all operations, whole rows, and partitions as themselves. Repeating
-/// the call is safe. A changed set of tables holds for what is committed afterwards.
+/// Makes the publication publish exactly `tables`, with all operations, whole rows, and partitions as themselves.
+/// Repeating the call is safe. A changed set of tables holds for what is committed afterwards.
 pub async fn ensure(session: &Session, publication: &str, tables: &[TableName]) -> Result<Ensured, Problem> {
     let asked = Asked::new("reading the publication");
     let current = read(session, publication).await?;

@@ -1,13 +1,13 @@
-//! A queue between a task and a thread, bounded by bytes: what is read from a socket or decoded, and not yet wanted, costs
-//! no more memory than the bound, whatever the size of one item.
+//! A queue between a task and a thread, bounded by bytes: what is read from a socket or decoded, and not yet wanted,
+//! costs no more memory than the bound, whatever the size of one item.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-/// Either end may be async or blocking; each side has one user. An item larger than the whole bound passes when the queue
-/// is empty, so that the bound never stops the stream.
+/// Either end may be async or blocking; each side has one user. An item larger than the whole bound passes when the
+/// queue is empty, so that the bound never stops the stream.
 #[derive(Debug)]
 pub(crate) struct ByteQueue<T> {
     bytes_max: u64,

@@ -1,8 +1,8 @@
 //! The replication slot: made with an exported snapshot, looked at, dropped.
 //!
-//! A slot is made in three steps that survive a crash between any two: the caller stores the intention, the server makes
-//! the slot and decides the point, the caller stores the point. A slot that is found with an intention and no point was
-//! made by a process that died in between: it is dropped and made again, because its snapshot is gone.
+//! A slot is made in three steps that survive a crash between any two: the caller stores the intention, the server
+//! makes the slot and decides the point, the caller stores the point. A slot that is found with an intention and no
+//! point was made by a process that died in between: it is dropped and made again, because its snapshot is gone.
 
 mod create;
 mod refusal;
@@ -63,8 +63,19 @@ pub async fn claimable(session: &Session, name: &MigrationName, slot: &str) -> R
     Ok(row)
 }
 
-/// Returns the history to store from now on if the stream may go on from `at` at this server; otherwise the refusal. Asks
-/// only; nothing may be written before it has passed.
+/// Returns the slot of that name if this migration may drop it and make it again: like [`claimable`], but a slot with
+/// `two_phase` is not refused, because making it again is what repairs it. For `--recreate-slot`.
+pub async fn replaceable(session: &Session, name: &MigrationName, slot: &str) -> Result<Option<SlotRow>, Problem> {
+    let database = current_database(session).await?;
+    let row = inspect(session, slot).await?;
+    if let Some(row) = &row {
+        row.is_ours_to_drop(name, slot, &database)?;
+    }
+    Ok(row)
+}
+
+/// Returns the history to store from now on if the stream may go on from `at` at this server; otherwise the refusal.
+/// Asks only; nothing may be written before it has passed.
 pub async fn verify_resume(
     settings: &Settings,
     name: &MigrationName,
@@ -81,7 +92,7 @@ pub async fn verify_resume(
 pub async fn drop(session: &Session, name: &MigrationName, slot: &str) -> Result<bool, Problem> {
     let deadline = tokio::time::Instant::now() + WALSENDER_END_WAIT;
     loop {
-        let Some(row) = claimable(session, name, slot).await? else { return Ok(false) };
+        let Some(row) = replaceable(session, name, slot).await? else { return Ok(false) };
         if let Some(pid) = row.active_pid {
             release(session, name, slot, pid).await?;
         }

@@ -38,7 +38,8 @@ use decoder::{Decoder, Input};
 use gauge::Gauge;
 use reader::{Ended, Reader};
 
-/// Bytes read from the socket and not yet decoded. Enough to keep the decoder busy while the reader waits for the network.
+/// Bytes read from the socket and not yet decoded. Enough to keep the decoder busy while the reader waits for the
+/// network.
 const RECEIVED_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of decoded events, in memory or on disk, that nobody has taken yet.
 const DECODED_BYTES_MAX: u64 = 16 << 20;
@@ -67,7 +68,8 @@ pub struct SourceConfig {
     pub wal_budget: WalBudget,
     /// How soon an acknowledged position is told to the server.
     pub status_every: Duration,
-    /// Where the history goes when the source was promoted. `None`: the stream stops then, and its next start stores it.
+    /// Where the history goes when the source was promoted. `None`: the stream stops then, and its next start stores
+    /// it.
     pub on_new_history: Option<HistorySink>,
 }
 
@@ -114,8 +116,8 @@ pub struct Received {
     pub ended: Option<&'static str>,
 }
 
-/// A PostgreSQL source. Keeps its connection alive, and reconnects, by itself. Dropped, it ends; [`PostgresSource::close`]
-/// also waits until the server knows.
+/// A PostgreSQL source. Keeps its connection alive, and reconnects, by itself. Dropped, it ends;
+/// [`PostgresSource::close`] also waits until the server knows.
 pub struct PostgresSource {
     events: Arc<ByteQueue<Result<Vec<Event>, Problem>>>,
     input: Arc<ByteQueue<Input>>,
@@ -135,11 +137,11 @@ impl std::fmt::Debug for PostgresSource {
 }
 
 impl PostgresSource {
-    /// Verifies that the server still tells `history` and that the slot reaches back to `from`, and starts to stream what
-    /// was committed after `from`. Everything at or before `from` is durable at the target.
+    /// Verifies that the server still tells `history` and that the slot reaches back to `from`, and starts to stream
+    /// what was committed after `from`. Everything at or before `from` is durable at the target.
     ///
-    /// Errors of this first connection are given back, also transient ones; later ones are retried for ever. A slot that
-    /// somebody else uses is waited for: [`Received::waiting_for`] says so.
+    /// Errors of this first connection are given back, also transient ones; later ones are retried for ever. A slot
+    /// that somebody else uses is waited for: [`Received::waiting_for`] says so.
     pub async fn start(config: SourceConfig, from: Position, history: History) -> Result<PostgresSource, Problem> {
         let spool = Spool::new(&config.spool_dir, config.spool_bytes_max, config.memory_budget_bytes)?;
         let input = Arc::new(ByteQueue::new(RECEIVED_BYTES_MAX.min(config.memory_budget_bytes / 8)));
@@ -158,7 +160,7 @@ impl PostgresSource {
         );
         reader.connect_first().await?;
         let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool, from.clone());
-        decoder.start()?;
+        decoder.start(received_sender.clone())?;
 
         let gauge = Gauge::new(config.clone(), history.slot.clone(), received_sender.clone());
         let running = Running { config, slot: history.slot, reader, gauge, received: received_sender };
@@ -244,6 +246,7 @@ struct Running {
 
 impl Running {
     async fn run(self, input: Arc<ByteQueue<Input>>, events: Arc<ByteQueue<Result<Vec<Event>, Problem>>>) {
+        let _guard = PanicGuard { part: "reader", input: Arc::clone(&input), events: Arc::clone(&events) };
         let Running { config, slot, reader, gauge, received } = self;
         let (ended, spent) = tokio::select! {
             ended = reader.run() => (ended, None),
@@ -268,6 +271,22 @@ impl Running {
                 let _ = input.push(Input::Ended(problem), 0);
                 input.close();
             }
+        }
+    }
+}
+
+/// Ends the stream with a problem where a part of it panics: nobody may wait for what never comes.
+struct PanicGuard {
+    part: &'static str,
+    input: Arc<ByteQueue<Input>>,
+    events: Arc<ByteQueue<Result<Vec<Event>, Problem>>>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.input.abandon();
+            self.events.end_with(Err(refusal::panicked(self.part)));
         }
     }
 }

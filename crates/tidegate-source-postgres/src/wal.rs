@@ -54,8 +54,8 @@ pub enum WhenSpent {
 /// How much WAL may be kept back, and what happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WalBudget {
-    /// In bytes. `None`: 80 % of `max_slot_wal_keep_size` where that is set, otherwise no bound (the free disk of a server
-    /// cannot be seen through SQL).
+    /// In bytes. `None`: 80 % of `max_slot_wal_keep_size` where that is set, otherwise no bound (the free disk of a
+    /// server cannot be seen through SQL).
     pub bytes_max: Option<u64>,
     /// What is done at the bound.
     pub when_spent: WhenSpent,

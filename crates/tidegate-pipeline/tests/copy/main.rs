@@ -2,4 +2,5 @@
 
 mod bench;
 mod disturbances;
+mod rights;
 mod tables;

@@ -1,7 +1,7 @@
 //! What is copied, and what happens to the target's tables around it.
 
 use tidegate_connect::Session;
-use tidegate_model::CopyTarget;
+use tidegate_model::{Chunk, ChunkStart, ChunkWriter, CopyTarget};
 use tidegate_pipeline::copy::CopyEnd;
 
 use crate::bench::Bench;
@@ -63,7 +63,7 @@ async fn indexes_and_keys_are_back_after_the_load_and_after_a_crash() {
     let mut bench = Bench::new(schema, rows).await;
     bench.indexes_kept_below_bytes = 0;
     let objects = "
-        SELECT string_agg(d, E'\\n' ORDER BY d) FROM (
+        SELECT coalesce(string_agg(d, E'\\n' ORDER BY d), '') FROM (
             SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN ('public.parent'::regclass, 'public.child'::regclass)
             UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) || ' ' || convalidated FROM pg_constraint
              WHERE conrelid IN ('public.parent'::regclass, 'public.child'::regclass)) o (d)";
@@ -141,4 +141,44 @@ async fn refused_rows_are_named_by_table_and_chunk_without_their_values() {
     let text = problem.to_string();
     assert!(text.contains("public.t") && text.contains("chunk 0") && text.contains("23514"), "{text}");
     assert!(!text.contains("hush"), "{text}");
+}
+
+#[tokio::test]
+async fn a_chunk_that_a_dead_session_may_yet_commit_is_written_once() {
+    let bench = Bench::new("CREATE TABLE t (id int)", "INSERT INTO t VALUES (1)").await;
+    // Text, so that a chunk without a byte is one.
+    bench.target_session.batch_execute("ALTER TABLE public.t ALTER id TYPE bigint").await.unwrap();
+    let tables = bench.plan().await;
+    let (map, target) = (&tables[0].map, bench.target());
+    let load = target.begin(map, 0).await.unwrap();
+    let [first, second, third] = [0, 1, 2].map(|number| Chunk { number, first_page: number, end_page: None });
+
+    // Its answer was lost, but it was committed.
+    let mut writer = target.writer();
+    assert_eq!(writer.begin(map, &load, &first).await.unwrap(), ChunkStart::Open);
+    let size = writer.commit().await.unwrap();
+    assert_eq!(target.writer().begin(map, &load, &first).await.unwrap(), ChunkStart::Written(size));
+
+    // It is still under way: whoever comes second waits, and finds out how it ended.
+    for (chunk, commits) in [(second, true), (third, false)] {
+        let mut zombie = target.writer();
+        assert_eq!(zombie.begin(map, &load, &chunk).await.unwrap(), ChunkStart::Open);
+        let mut writer = target.writer();
+        let mut again = Box::pin(writer.begin(map, &load, &chunk));
+        let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut again).await;
+        assert!(early.is_err(), "it did not wait");
+        if commits {
+            let size = zombie.commit().await.unwrap();
+            assert_eq!(again.await.unwrap(), ChunkStart::Written(size));
+        } else {
+            zombie.abandon().await;
+            assert_eq!(again.await.unwrap(), ChunkStart::Open);
+        }
+    }
+
+    // One of an earlier copy never writes into a later one.
+    let later = target.begin(map, 0).await.unwrap();
+    assert_eq!(later.copy, load.copy + 1);
+    let late = Chunk { number: 7, first_page: 7, end_page: None };
+    assert_eq!(target.writer().begin(map, &load, &late).await.unwrap_err().code, "CP010");
 }

@@ -7,14 +7,14 @@
 //!   interleaved), then Stream Commit             (one for each xid)
 //! ```
 //!
-//! Transactions that are not small wait in a [`Log`](crate::spool), in memory or on disk. What the server takes for known
-//! about tables is followed exactly: it describes a table again only after something about it may have changed.
+//! Transactions that are not small wait in a [`Log`](crate::spool), in memory or on disk. What the server takes for
+//! known about tables is followed exactly: it describes a table again only after something about it may have changed.
 //!
 //! - A description inside Begin .. Commit holds from there on, also if the transaction itself is dropped.
-//! - In a streamed transaction every table is described anew. That counts for the others from its Stream Commit on, unless
-//!   a later description is known by then, and never if it is rolled back.
-//! - A description made inside a subtransaction holds for the whole streamed transaction, also if that subtransaction is
-//!   rolled back: the server does not repeat it.
+//! - In a streamed transaction every table is described anew. That counts for the others from its Stream Commit on,
+//!   unless a later description is known by then, and never if it is rolled back.
+//! - A description made inside a subtransaction holds for the whole streamed transaction, also if that subtransaction
+//!   is rolled back: the server does not repeat it.
 
 mod plain;
 mod problem;
@@ -37,9 +37,9 @@ use streamed::StreamedTransaction;
 /// The prefix of logical messages that are passed on: ours. Those of others are none of our business.
 pub const MESSAGE_PREFIX: &str = "tidegate";
 
-/// Puts transactions together. Pure and synchronous but for the spool's files: it blocks on disk, so it runs on a thread of
-/// its own. One for each connection: after a reconnection the server sends everything anew that is not complete.
-/// After an error it is finished.
+/// Puts transactions together. Pure and synchronous but for the spool's files: it blocks on disk, so it runs on a
+/// thread of its own. One for each connection: after a reconnection the server sends everything anew that is not
+/// complete. After an error it is finished.
 #[derive(Debug)]
 pub struct Assembler {
     protocol: u8,
@@ -116,7 +116,8 @@ impl Assembler {
         }
     }
 
-    /// Takes one pgoutput message, which came at `wal_start`. Events come out in commit order, and their positions rise.
+    /// Takes one pgoutput message, which came at `wal_start`. Events come out in commit order, and their positions
+    /// rise.
     pub fn message(&mut self, wal_start: Lsn, payload: Bytes, out: &mut Vec<Event>) -> Result<(), Problem> {
         let taken = match self.block {
             Block::Streamed { .. } => self.in_stream(&payload),
@@ -161,8 +162,8 @@ impl Assembler {
         }
     }
 
-    /// Returns a message that may be kept. What is read is full of streamed rows while transactions are in progress, and a
-    /// small transaction between them must not keep all of it in memory until it is applied.
+    /// Returns a message that may be kept. What is read is full of streamed rows while transactions are in progress,
+    /// and a small transaction between them must not keep all of it in memory until it is applied.
     fn detached(&self, payload: &Bytes) -> Bytes {
         if self.streams.is_empty() { payload.clone() } else { Bytes::copy_from_slice(payload) }
     }
@@ -352,7 +353,8 @@ impl Drop for Assembler {
     }
 }
 
-/// Whether a logical message is a change of its transaction. One that is not transactional has no place in commit order.
+/// Whether a logical message is a change of its transaction. One that is not transactional has no place in commit
+/// order.
 fn is_ours(transactional: bool, prefix: &str) -> bool {
     transactional && prefix == MESSAGE_PREFIX
 }

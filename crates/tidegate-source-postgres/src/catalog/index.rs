@@ -10,8 +10,8 @@ pub(super) struct UniqueIndex {
     pub(super) primary: bool,
     /// Chosen by `REPLICA IDENTITY USING INDEX`.
     pub(super) chosen: bool,
-    /// Valid, not deferrable, on plain columns of all rows. Others do not identify a row: a deferrable primary key is no
-    /// replica identity (`RelationGetIndexList`, `relcache.c`).
+    /// Valid, not deferrable, on plain columns of all rows. Others do not identify a row: a deferrable primary key is
+    /// no replica identity (`RelationGetIndexList`, `relcache.c`).
     pub(super) plain: bool,
     /// The numbers of its key columns in key order, without INCLUDE columns.
     pub(super) key: Vec<i16>,
@@ -37,8 +37,8 @@ pub(super) fn read(row: &Row) -> Option<Vec<UniqueIndex>> {
     Some(indexes)
 }
 
-/// Returns the numbers of the columns that pgoutput flags as replica identity (`RelationGetIdentityKeyBitmap`); with FULL
-/// every column is, so none is named here.
+/// Returns the numbers of the columns that pgoutput flags as replica identity (`RelationGetIdentityKeyBitmap`); with
+/// FULL every column is, so none is named here.
 pub(super) fn identity(replica_identity: ReplicaIdentity, indexes: &[UniqueIndex]) -> &[i16] {
     let find = |is: fn(&UniqueIndex) -> bool| {
         indexes.iter().find(|index| index.plain && is(index)).map_or(&[][..], |index| &index.key)

@@ -239,8 +239,8 @@ impl Facts {
     }
 }
 
-/// Tries what the migration will do: a replication session. Attributes and group roles of managed services say less than
-/// the attempt.
+/// Tries what the migration will do: a replication session. Attributes and group roles of managed services say less
+/// than the attempt.
 pub(super) async fn probe_replication(
     settings: &Settings,
     name: &MigrationName,

@@ -31,8 +31,8 @@ pub struct Observed {
     pub wal_sender_timeout_ms: u64,
 }
 
-/// Returns the history to store from now on, or the refusal: going on at this server from `at` would lose changes, repeat
-/// them, or take those of something else. Nothing may be written before this has passed.
+/// Returns the history to store from now on, or the refusal: going on at this server from `at` would lose changes,
+/// repeat them, or take those of something else. Nothing may be written before this has passed.
 pub fn verdict(
     name: &MigrationName,
     history: &History,

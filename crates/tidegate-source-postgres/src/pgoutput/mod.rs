@@ -31,8 +31,8 @@ pub use relations::Relations;
 /// The highest protocol version that is understood.
 pub const PROTOCOL_MAX: u8 = 4;
 
-/// Whether row and schema messages carry the id of their (sub)transaction: they do between Stream Start and Stream Stop,
-/// and nothing in the message itself tells.
+/// Whether row and schema messages carry the id of their (sub)transaction: they do between Stream Start and Stream
+/// Stop, and nothing in the message itself tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Inside Begin .. Commit, or outside of any block: no id.

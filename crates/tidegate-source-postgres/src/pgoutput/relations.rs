@@ -25,8 +25,8 @@ struct Description {
 }
 
 impl Relations {
-    /// Takes a description, unless a later one is known: a streamed transaction's descriptions count only from its commit
-    /// on, and the server may meanwhile have sent others.
+    /// Takes a description, unless a later one is known: a streamed transaction's descriptions count only from its
+    /// commit on, and the server may meanwhile have sent others.
     pub fn describe(&mut self, table: Arc<SourceTable>, arrival: u64) {
         let known = self.known.entry(table.id).or_insert_with(|| Description { table: Arc::clone(&table), arrival });
         if arrival < known.arrival {

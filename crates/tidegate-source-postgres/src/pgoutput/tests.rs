@@ -386,7 +386,10 @@ proptest! {
     }
 
     #[test]
-    fn no_part_of_a_message_passes_for_a_whole_one(message in arbitrary_message(), cut in any::<prop::sample::Index>()) {
+    fn no_part_of_a_message_passes_for_a_whole_one(
+        message in arbitrary_message(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let payload = encode(&message);
         let part = payload.slice(..cut.index(payload.len()));
         let parsed = parse(&part, framing_of(&message), PROTOCOL_MAX);
@@ -414,7 +417,10 @@ proptest! {
     #[test]
     fn any_bytes_give_an_answer(
         kind in prop_oneof![any::<u8>(), prop::sample::select(b"BCORYIUDTMSEcAbPKrp".as_slice())],
-        rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0), prop::sample::select(b"NKOntub".as_slice())], 0..60),
+        rest in proptest::collection::vec(
+            prop_oneof![any::<u8>(), Just(0), prop::sample::select(b"NKOntub".as_slice())],
+            0..60,
+        ),
         is_streamed in any::<bool>(),
         protocol in 0..6_u8,
     ) {

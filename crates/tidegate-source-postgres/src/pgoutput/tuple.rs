@@ -33,8 +33,8 @@ pub(super) fn read(cursor: &mut Cursor<'_>, payload: &Bytes) -> Result<NewRow, D
     Ok(row.over(payload.slice(base..cursor.at())))
 }
 
-/// Reads the new tuple of an update again and takes what was left out from the full old row, which `old` is in front of.
-/// Both lie in the same message, so that the new row is still only a slice of it.
+/// Reads the new tuple of an update again and takes what was left out from the full old row, which `old` is in front
+/// of. Both lie in the same message, so that the new row is still only a slice of it.
 pub(super) fn read_with_old(
     cursor: &mut Cursor<'_>,
     mut old: Cursor<'_>,

@@ -30,8 +30,8 @@ pub struct SlotRequest<'a> {
     pub temporary: bool,
 }
 
-/// A slot and the snapshot at its point. Both hold exactly: the snapshot has every commit that ends at or before the point,
-/// the slot sends every other one.
+/// A slot and the snapshot at its point. Both hold exactly: the snapshot has every commit that ends at or before the
+/// point, the slot sends every other one.
 #[derive(Debug)]
 pub struct CreatedSlot {
     /// Where the stream begins.
@@ -44,9 +44,9 @@ pub struct CreatedSlot {
 
 /// Makes the slot. The caller has stored the intention before, and stores the point after.
 ///
-/// The server waits for every transaction of the cluster that wrote and is still open; every second `on_wait` is told which.
-/// On `cancel`, and when the future is dropped, the walsender is ended: by itself it would go on waiting, and then keep a
-/// slot that nobody knows of. After a crash the next call with the same migration name does the same.
+/// The server waits for every transaction of the cluster that wrote and is still open; every second `on_wait` is told
+/// which. On `cancel`, and when the future is dropped, the walsender is ended: by itself it would go on waiting, and
+/// then keep a slot that nobody knows of. After a crash the next call with the same migration name does the same.
 pub async fn create_with_snapshot(
     request: SlotRequest<'_>,
     cancel: &CancellationToken,
@@ -89,8 +89,8 @@ pub async fn create_with_snapshot(
     Ok(CreatedSlot { point: created.0, snapshot_name: created.1, session })
 }
 
-/// Options by version: PostgreSQL manual, "Streaming Replication Protocol", `CREATE_REPLICATION_SLOT`. Never `TWO_PHASE`.
-/// A standby cannot make failover slots, and neither can a slot that ends with its session be one.
+/// Options by version: PostgreSQL manual, "Streaming Replication Protocol", `CREATE_REPLICATION_SLOT`. Never
+/// `TWO_PHASE`. A standby cannot make failover slots, and neither can a slot that ends with its session be one.
 fn command(version: ServerVersion, standby: bool, slot: &str, temporary: bool) -> String {
     let kind = if temporary { " TEMPORARY" } else { "" };
     let failover = version.has_failover_slots() && !temporary && !standby;

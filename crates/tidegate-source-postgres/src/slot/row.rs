@@ -90,16 +90,19 @@ impl SlotRow {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some() || self.conflicting
     }
 
-    /// Refuses a slot that this migration can neither use nor replace.
+    /// Refuses a slot that this migration cannot use.
     pub(crate) fn is_ours_to_use(&self, name: &MigrationName, slot: &str, database: &str) -> Result<(), Problem> {
+        self.is_ours_to_drop(name, slot, database)?;
+        if self.two_phase { Err(refusal::two_phase(name, slot)) } else { Ok(()) }
+    }
+
+    /// Refuses a slot that this migration cannot have made.
+    pub(super) fn is_ours_to_drop(&self, name: &MigrationName, slot: &str, database: &str) -> Result<(), Problem> {
         if self.database.as_deref().is_some_and(|of| of != database) {
             return Err(refusal::other_database(name, slot, self, database));
         }
         if self.database.is_none() || self.plugin.as_deref() != Some("pgoutput") {
             return Err(refusal::not_pgoutput(slot, self));
-        }
-        if self.two_phase {
-            return Err(refusal::two_phase(name, slot));
         }
         Ok(())
     }

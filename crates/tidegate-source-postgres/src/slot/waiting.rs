@@ -70,8 +70,8 @@ impl fmt::Display for WaitedFor {
     }
 }
 
-/// Lists what the walsender `pid`, which has been making a slot for `since`, waits for. Transactions that began later are
-/// listed only when their turn has come: the server takes a second look while it works.
+/// Lists what the walsender `pid`, which has been making a slot for `since`, waits for. Transactions that began later
+/// are listed only when their turn has come: the server takes a second look while it works.
 pub(super) async fn look(session: &Session, pid: i32, since: Duration) -> Result<Waiting, Problem> {
     let asked = Asked::new("listing the transactions that the slot waits for");
     let sql = "

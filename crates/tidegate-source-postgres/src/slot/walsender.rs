@@ -1,5 +1,5 @@
-//! Ending walsenders of ours that outlived their client: one that waits for a lock, or for WAL to decode, does not notice
-//! that nobody listens any more.
+//! Ending walsenders of ours that outlived their client: one that waits for a lock, or for WAL to decode, does not
+//! notice that nobody listens any more.
 
 use std::time::Duration;
 

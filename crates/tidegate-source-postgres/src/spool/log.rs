@@ -16,8 +16,8 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// What a message takes in memory besides its bytes once it is decoded: the change, and the places of some values.
 const DECODED_BYTES: usize = size_of::<Change>() + 64;
 
-/// The messages of one transaction, in order, as bytes: in memory first, then in a file. Descriptions of tables are kept
-/// apart, each shared with whoever else knows the table; the log says from where on each holds.
+/// The messages of one transaction, in order, as bytes: in memory first, then in a file. Descriptions of tables are
+/// kept apart, each shared with whoever else knows the table; the log says from where on each holds.
 ///
 /// Messages are copied in: a slice would keep alive the whole socket read that it is part of, for as long as the
 /// transaction is open.
@@ -115,7 +115,8 @@ impl Log {
         Ok(())
     }
 
-    /// Returns how much may wait in memory: as long as it may stay there, what leaves room for it to be decoded at once.
+    /// Returns how much may wait in memory: as long as it may stay there, what leaves room for it to be decoded at
+    /// once.
     fn buffer_bytes_max(&self) -> usize {
         let transaction_bytes_max = usize::try_from(self.spool.transaction_bytes_max()).unwrap_or(usize::MAX);
         match self.file {

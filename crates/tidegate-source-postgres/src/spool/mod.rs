@@ -26,8 +26,8 @@ pub(crate) use log::Log;
 /// A transaction this large goes to disk although the budget would hold it: what is in memory is decoded in one go.
 const TRANSACTION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Where transactions go that do not fit into memory, how much room there is, and how much is in use. Clones share all of
-/// it: transactions that outlive a connection go on counting.
+/// Where transactions go that do not fit into memory, how much room there is, and how much is in use. Clones share all
+/// of it: transactions that outlive a connection go on counting.
 #[derive(Clone, Debug)]
 pub struct Spool {
     shared: Arc<Shared>,

@@ -7,7 +7,7 @@ use tidegate_model::Problem;
 
 use super::Spool;
 
-const NEXT: &str = "make room, or set spool_bytes_max (--spool-bytes-max) or a directory on a larger disk (--spool-dir), \
+const NEXT: &str = "make room, set spool_bytes_max (--spool-bytes-max) or a directory on a larger disk (--spool-dir), \
                     and start again: nothing is lost, the transaction is sent again";
 
 /// The cap is reached.

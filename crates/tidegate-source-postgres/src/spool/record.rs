@@ -1,4 +1,5 @@
-//! The bytes of a log: records, each a header and, for a message, the message as the server sends it in a streamed block.
+//! The bytes of a log: records, each a header and, for a message, the message as the server sends it in a streamed
+//! block.
 
 use tidegate_model::{Change, NewRow, OldRow, Row, Value};
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_model::{Event, Lsn, Position, Problem};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::feedback::Frame;
-use super::refusal;
+use super::{PanicGuard, Received, refusal};
 use crate::assembly::Assembler;
 use crate::queue::{ByteQueue, Closed};
 use crate::spool::Spool;
@@ -48,11 +48,14 @@ impl Decoder {
     }
 
     /// Starts the thread. It ends when the input does, when nobody takes events any more, or with a problem.
-    pub(super) fn start(mut self) -> Result<(), Problem> {
+    pub(super) fn start(mut self, received: watch::Sender<Received>) -> Result<(), Problem> {
         let run = move || {
+            let (input, events) = (Arc::clone(&self.input), Arc::clone(&self.events));
+            let _guard = PanicGuard { part: "decoder", input, events };
             let outcome = self.run();
             self.input.abandon();
             if let Err(problem) = outcome {
+                received.send_modify(|received| received.ended = Some(problem.code));
                 // Whoever abandoned the events does not want to know.
                 let _ = self.events.push(Err(problem), 0);
             }
@@ -69,7 +72,8 @@ impl Decoder {
                     self.assembler = Some(Assembler::new(start, protocol, self.spool.clone()));
                 }
                 Input::Frames(frames) => {
-                    let events = self.decode(frames)?;
+                    let mut events = self.decode(frames)?;
+                    self.advance(&mut events)?;
                     if self.emit(events) == Err(Closed) {
                         return Ok(());
                     }
@@ -95,10 +99,7 @@ impl Decoder {
         Ok(events)
     }
 
-    fn emit(&mut self, mut events: Vec<Event>) -> Result<(), Closed> {
-        if let Err(problem) = self.advance(&mut events) {
-            return self.events.push_blocking(Err(problem), 0);
-        }
+    fn emit(&self, events: Vec<Event>) -> Result<(), Closed> {
         if events.is_empty() {
             return Ok(());
         }
@@ -136,8 +137,8 @@ fn resume_after(emitted: &Position) -> Lsn {
     if emitted.part == 0 { lsn } else { Lsn(lsn.0.saturating_sub(1)) }
 }
 
-/// Returns what an event counts. Also what is on disk: a consumer that does not follow holds the reader back, and does not
-/// fill the spool.
+/// Returns what an event counts. Also what is on disk: a consumer that does not follow holds the reader back, and does
+/// not fill the spool.
 fn weight(event: &Event) -> u64 {
     match event {
         Event::Commit(transaction) => transaction.changes.bytes(),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tidegate_model::Lsn;
 use tokio::time::Instant;
 
-/// How long nothing may come from the server before it is asked for a keepalive. It sends none by itself while it decodes
-/// WAL that is not ours, and only a keepalive lets an idle stream move.
+/// How long nothing may come from the server before it is asked for a keepalive. It sends none by itself while it
+/// decodes WAL that is not ours, and only a keepalive lets an idle stream move.
 const ASK_AFTER: Duration = Duration::from_millis(200);
 /// Status interval where the server has no timeout.
 const STATUS_EVERY_WITHOUT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -36,7 +36,8 @@ impl Gauge {
         Gauge { config, slot, received, session: None, level: WalLevel::Normal, beat_at: Instant::now() }
     }
 
-    /// Measures until the budget is spent. A server that cannot be asked is no reason to stop: the stream tells about it.
+    /// Measures until the budget is spent. A server that cannot be asked is no reason to stop: the stream tells about
+    /// it.
     pub(super) async fn run(mut self) -> Spent {
         let mut tick = interval(self.config.heartbeat_every.map_or(MEASURE_EVERY, |every| every.min(MEASURE_EVERY)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,6 +89,10 @@ impl Gauge {
                 WalLevel::Spent => warn!(slot, retained_bytes, budget_bytes, "the wal budget is spent"),
             }
             self.level = level;
+        }
+        let before = self.received.borrow().wal.as_ref().and_then(|wal| wal.status.clone());
+        if retained.status != before && retained.status.as_deref() == Some("unreserved") {
+            warn!(slot = self.slot, "the server will remove wal that the slot needs at its next checkpoint");
         }
         self.received.send_modify(|received| {
             received.wal = Some(retained.clone());

@@ -77,7 +77,8 @@ impl Greeted {
     }
 }
 
-/// Says why the stream did not begin. Somebody may have taken the slot since it was looked at: the next attempt says who.
+/// Says why the stream did not begin. Somebody may have taken the slot since it was looked at: the next attempt says
+/// who.
 fn refused(name: &MigrationName, history: &History, error: QueryError) -> Problem {
     if error.sqlstate() == Some(OBJECT_IN_USE) {
         return slot::in_use(&history.slot, &error.to_string()).caused_by(error);

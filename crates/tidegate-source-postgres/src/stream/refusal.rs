@@ -16,6 +16,7 @@ const NOT_DELIVERED: &str = "PG064";
 const WENT_BACK: &str = "PG065";
 const BAD_MESSAGE: &str = "PG066";
 const NO_THREAD: &str = "PG067";
+const PANICKED: &str = "PG068";
 
 pub(super) fn new_timeline(history: &History, now: u32) -> Problem {
     Problem::definite(
@@ -110,4 +111,8 @@ pub(super) fn no_thread(error: std::io::Error) -> Problem {
         "raise the limit on threads or processes of this user, and start again",
     )
     .caused_by(error)
+}
+
+pub(super) fn panicked(part: &str) -> Problem {
+    Problem::bug(PANICKED, format!("the {part} of the stream broke down"), "it panicked; the log has the place")
 }

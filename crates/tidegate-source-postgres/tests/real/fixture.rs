@@ -12,7 +12,8 @@ use tidegate_throwaway::Server;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The server of tests that neither stop it nor hold transactions open. Short timeouts: a stream must keep itself alive.
+/// The server of tests that neither stop it nor hold transactions open. Short timeouts: a stream must keep itself
+/// alive.
 pub static SHARED: LazyLock<Server> =
     LazyLock::new(|| Server::builder().setting("wal_sender_timeout", "2s").start().expect("a server starts"));
 

@@ -1,11 +1,12 @@
 //! Each way in which a server can tell another history is refused, by its own code.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{Lsn, Position, Problem, Source};
 use tidegate_source_postgres::{History, HistorySink, PostgresSource, SourceConfig, slot};
-use tidegate_throwaway::Server;
+use tidegate_throwaway::{Server, StopMode};
 
 use crate::fixture::{Fixture, SHARED, next, take_rows, text, until};
 
@@ -117,13 +118,13 @@ async fn a_promotion_that_lost_what_was_applied_is_refused_with_the_range() {
     let primary = Server::builder().start().unwrap();
     let fixture = Fixture::new(&primary, "promoted").await;
     let standby = Server::builder().start_standby_of(&primary).unwrap();
-    standby.pause();
+    standby.stop(StopMode::Immediate).unwrap();
     fixture.insert(0..3).await;
     let mut source = fixture.start().await;
     let (_, ahead) = take_rows(&mut source, 3).await;
     source.close().await;
     primary.kill9();
-    standby.resume();
+    standby.start().unwrap();
     let settings = promoted(&fixture, &standby).await;
 
     let problem = refusal(&fixture, &settings, &ahead).await;
@@ -140,32 +141,69 @@ async fn a_server_on_a_timeline_that_ours_does_not_lead_to_is_refused() {
     assert_eq!(refusal(&fixture, &fixture.settings, &fixture.point).await.code, "PG023");
 }
 
-#[tokio::test]
-async fn a_promotion_after_the_checkpoint_is_accepted_and_recorded_before_anything_else() {
-    let primary = Server::builder().start().unwrap();
-    let standby = Server::builder().start_standby_of(&primary).unwrap();
-    let fixture = Fixture::new(&primary, "followed").await;
-    let replayed: Position = fixture.text("SELECT pg_current_wal_flush_lsn()::text").await.parse().unwrap();
-    let settings = Settings::parse(&standby.url("postgres")).unwrap();
-    let on_standby = Session::connect(&settings, "test").await.unwrap();
-    until("the standby has replayed", || async {
-        let at = text(&on_standby, "SELECT pg_last_wal_replay_lsn()::text").await;
-        at.parse::<Position>().unwrap() >= replayed
-    })
-    .await;
-    primary.kill9();
-    let settings = promoted(&fixture, &standby).await;
-    let session = Session::connect(&settings, "test").await.unwrap();
-    // Stands for a synchronised slot: its position is after the promotion, and so is the checkpoint here.
-    let made = "SELECT lsn::text FROM pg_create_logical_replication_slot('tidegate_followed', 'pgoutput')";
-    let at: Position = text(&session, made).await.parse().unwrap();
-    let on_new_timeline = History { timeline: 2, ..fixture.history.clone() };
-    let old_history = refusal(&fixture, &settings, &at).await;
-    assert_eq!(old_history.code, "PG022", "a position past the switch is not one of timeline 1");
-    let verified = slot::verify_resume(&settings, &fixture.name, &on_new_timeline, &at).await.unwrap();
-    assert_eq!(verified, on_new_timeline);
+/// A primary with its standby, and a stream that goes to whichever of them is writable.
+struct Pair {
+    primary: Server,
+    standby: Server,
+    fixture: Fixture,
+    settings: Settings,
+}
 
-    // A checkpoint from before the switch, with a slot that reaches back: only the record of the new timeline lets it go on.
+impl Pair {
+    async fn new(name: &str) -> Pair {
+        let primary = Server::builder().start().unwrap();
+        let standby = Server::builder().start_standby_of(&primary).unwrap();
+        let fixture = Fixture::new(&primary, name).await;
+        let url = format!(
+            "postgres://postgres:{}@127.0.0.1:{},127.0.0.1:{}/{name}?target_session_attrs=read-write",
+            primary.password(),
+            primary.port(),
+            standby.port()
+        );
+        Pair { primary, standby, fixture, settings: Settings::parse(&url).unwrap() }
+    }
+
+    async fn start(&self, on_new_history: Option<HistorySink>) -> PostgresSource {
+        let config = SourceConfig { settings: self.settings.clone(), on_new_history, ..self.fixture.config() };
+        PostgresSource::start(config, self.fixture.point.clone(), self.fixture.history.clone()).await.unwrap()
+    }
+
+    async fn until_replayed(&self) {
+        let flushed = "SELECT pg_current_wal_flush_lsn()::text";
+        let written: Position = self.fixture.text(flushed).await.parse().unwrap();
+        let settings = Settings::parse(&self.standby.url("postgres")).unwrap();
+        let session = Session::connect(&settings, "test").await.unwrap();
+        until("the standby has replayed", || async {
+            let at = text(&session, "SELECT pg_last_wal_replay_lsn()::text").await;
+            at.parse::<Position>().unwrap() >= written
+        })
+        .await;
+    }
+
+    /// Kills the primary and promotes the standby with the slot of the primary: what version 17 does by itself.
+    async fn fail_over(&self) -> Session {
+        self.primary.kill9();
+        if self.standby.pid().is_some() {
+            self.standby.stop(StopMode::Immediate).unwrap();
+        }
+        let slot = self.fixture.name.object_name();
+        let directory = |server: &Server| server.data_dir().join("pg_replslot").join(&slot);
+        let (from, to) = (directory(&self.primary), directory(&self.standby));
+        let owner = std::fs::metadata(self.standby.data_dir()).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        std::fs::copy(from.join("state"), to.join("state")).unwrap();
+        for path in [to.clone(), to.join("state")] {
+            std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        self.standby.start().unwrap();
+        let settings = promoted(&self.fixture, &self.standby).await;
+        Session::connect(&settings, "test").await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_stream_follows_a_promotion_that_lost_nothing_and_records_it_first() {
+    let pair = Pair::new("followed").await;
     let stored: Arc<Mutex<Vec<u32>>> = Arc::default();
     let sink: HistorySink = {
         let stored = Arc::clone(&stored);
@@ -174,11 +212,49 @@ async fn a_promotion_after_the_checkpoint_is_accepted_and_recorded_before_anythi
             Box::pin(async { Ok(()) })
         })
     };
-    let config = SourceConfig { settings, on_new_history: Some(sink), ..fixture.config() };
-    let mut source = PostgresSource::start(config, at, on_new_timeline).await.unwrap();
-    session.batch_execute("INSERT INTO public.t VALUES (1, 'x')").await.unwrap();
-    assert_eq!(take_rows(&mut source, 1).await.0, [1]);
-    assert!(stored.lock().unwrap().is_empty(), "the timeline was known");
+    let mut source = pair.start(Some(sink)).await;
+    pair.fixture.insert(0..3).await;
+    assert_eq!(take_rows(&mut source, 3).await.0, [0, 1, 2]);
+    // Let the last watermark settle, or it would lie past the switch.
+    pair.until_replayed().await;
+    let promoted = pair.fail_over().await;
+    promoted.batch_execute("INSERT INTO public.t VALUES (3, 'x')").await.unwrap();
+    assert_eq!(take_rows(&mut source, 1).await.0, [3]);
+    assert_eq!(*stored.lock().unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn a_stream_does_not_follow_a_promotion_that_lost_what_it_has_given_out() {
+    let pair = Pair::new("not_followed").await;
+    let mut source = pair.start(Some(Arc::new(|_| Box::pin(async { Ok(()) })))).await;
+    pair.until_replayed().await;
+    // Stopped, not paused: what is in its socket it would still receive.
+    pair.standby.stop(StopMode::Immediate).unwrap();
+    pair.fixture.insert(0..3).await;
+    assert_eq!(take_rows(&mut source, 3).await.0, [0, 1, 2]);
+    pair.fail_over().await;
+    let problem = loop {
+        if let Err(problem) = next(&mut source).await {
+            break problem;
+        }
+    };
+    assert_eq!(problem.code, "PG022", "{problem}");
+}
+
+#[tokio::test]
+async fn without_a_place_to_record_it_a_promotion_ends_the_stream() {
+    let pair = Pair::new("unrecorded").await;
+    let mut source = pair.start(None).await;
+    pair.fixture.insert(0..1).await;
+    assert_eq!(take_rows(&mut source, 1).await.0, [0]);
+    pair.until_replayed().await;
+    pair.fail_over().await;
+    let problem = loop {
+        if let Err(problem) = next(&mut source).await {
+            break problem;
+        }
+    };
+    assert_eq!(problem.code, "PG026", "{problem}");
 }
 
 #[tokio::test]

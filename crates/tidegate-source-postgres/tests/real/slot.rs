@@ -146,3 +146,14 @@ async fn an_existing_slot_is_not_taken_over_silently() {
     let problem = slot::create_with_snapshot(request, &CancellationToken::new(), |_| {}).await.unwrap_err();
     assert_eq!(problem.code, "PG019");
 }
+
+#[tokio::test]
+async fn a_slot_that_is_refused_for_two_phase_can_be_dropped_as_the_refusal_advises() {
+    let fixture = Fixture::new(&SHARED, "two_phase").await;
+    let object = fixture.name.object_name();
+    assert!(slot::drop(&fixture.session, &fixture.name, &object).await.unwrap());
+    fixture.execute(&format!("SELECT pg_create_logical_replication_slot('{object}', 'pgoutput', false, true)")).await;
+    let problem = slot::claimable(&fixture.session, &fixture.name, &object).await.unwrap_err();
+    assert_eq!(problem.code, "PG015");
+    assert!(slot::drop(&fixture.session, &fixture.name, &object).await.unwrap());
+}

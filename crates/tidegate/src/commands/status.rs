@@ -58,8 +58,14 @@ async fn read(migration: &Migration, key: &StateKey) -> Result<Status, Problem> 
     let copied = records.iter().filter(|record| record.state.as_str() == "copied").count();
     stream.tables = TableCounts { total: records.len() as u64, copied: copied as u64 };
     let applied = checkpoint.and_then(|checkpoint| checkpoint.position);
-    // The checkpoint is newer than the owner's last word.
-    stream.applied_position = applied.as_ref().map(ToString::to_string).or(stream.applied_position);
+    if let Some(applied) = &applied {
+        // The checkpoint is newer than the owner's last word, and what is applied was received.
+        let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+        if received.is_none_or(|received| received.is_at_or_before(applied)) {
+            stream.received_position = Some(applied.to_string());
+        }
+        stream.applied_position = Some(applied.to_string());
+    }
     ask_source(migration, &mut stream).await;
     let error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
     Ok(Status {
@@ -101,10 +107,10 @@ async fn ask_source(migration: &Migration, stream: &mut StreamStatus) {
         Ok(Some(retained)) => {
             stream.retained_wal_bytes = Some(retained.bytes());
             stream.source_position = Some(Position::postgres(retained.end).to_string());
-            let seen = stream.received_position.as_ref().or(stream.applied_position.as_ref());
-            let seen = seen.and_then(|text| text.parse::<Position>().ok());
-            stream.source_lag_bytes =
-                seen.and_then(|seen| Position::postgres(retained.end).bytes_since(&seen)).or(stream.source_lag_bytes);
+            let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+            stream.source_lag_bytes = received
+                .and_then(|received| Position::postgres(retained.end).bytes_since(&received))
+                .or(stream.source_lag_bytes);
         }
         Ok(None) => {
             stream.retained_wal_bytes = None;

@@ -51,7 +51,9 @@ use cases;
 const EMPTY: Case = Case { name: "", both: "", source: "", target: "", rows: "", changes: "" };
 
 fn all_cases() -> impl Iterator<Item = &'static Case> {
-    [toast::CASES, keys::CASES, references::CASES, shapes::CASES].into_iter().flatten()
+    let cases = [toast::CASES, keys::CASES, references::CASES, shapes::CASES].into_iter().flatten();
+    // The server cuts longer names.
+    cases.inspect(|case| assert!(case.name.len() < 64, "too long: {}", case.name))
 }
 
 /// What a run found: the differences of each case, or why there is nothing to compare.
@@ -73,23 +75,32 @@ fn runs() -> &'static [Found] {
     static RUNS: OnceLock<Vec<Found>> = OnceLock::new();
     RUNS.get_or_init(|| {
         vec![
-            run("one transaction per batch", false, &["--batch-transactions-max=1"]),
-            run("large batches", true, &[]),
-            run("three transactions per batch", true, &["--batch-transactions-max=3", "--batches-in-flight-max=4"]),
+            run("one transaction per batch", PiledUp::Never, &["--batch-transactions-max=1"]),
+            run("each case in one batch", PiledUp::PerCase, &[]),
+            run(
+                "three transactions per batch",
+                PiledUp::All,
+                &["--batch-transactions-max=3", "--batches-in-flight-max=4"],
+            ),
         ]
     })
 }
 
-/// Migrates all cases. With `piled_up` the target is out of reach while the source is written, so that transactions
-/// wait
-/// and batches are as large as they may be.
-fn run(label: &'static str, piled_up: bool, options: &[&str]) -> Found {
+/// When the target is out of reach while the source is written, so that transactions wait and batches are as large as they
+/// may be.
+#[derive(Clone, Copy, PartialEq)]
+enum PiledUp {
+    Never,
+    /// One case after another: a batch that the target refuses is replayed in source order, and would take the other cases
+    /// with it.
+    PerCase,
+    All,
+}
+
+fn run(label: &'static str, piled_up: PiledUp, options: &[&str]) -> Found {
     let proxy = Proxy::start(target_server().port());
     let migration = Migration::new("semantics").target_via(&proxy);
-    let script = |part: fn(&Case) -> &str| -> String {
-        let of = |case: &Case| format!("SET search_path TO {};\n{};\n", case.name, part(case));
-        all_cases().map(of).collect()
-    };
+    let script = |part: fn(&Case) -> &str| -> String { all_cases().map(|case| in_schema(case, part(case))).collect() };
     let schemas: String = all_cases().map(|case| format!("CREATE SCHEMA {};\n", case.name)).collect();
     migration.both(&format!("{BIG}{schemas}{}", script(|case| case.both)));
     migration.source.sql(&script(|case| case.source));
@@ -99,18 +110,28 @@ fn run(label: &'static str, piled_up: bool, options: &[&str]) -> Found {
     // A stream that stops is what some test is there to find: it is told with the differences.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         migration.wait_state(&mut engine, "streaming");
-        if piled_up {
-            proxy.pause();
+        let change = |script: &str, pile_up: bool| {
+            if pile_up {
+                proxy.pause();
+            }
+            migration.source.sql(script);
+            proxy.resume();
+            migration.drain_for("60s");
+        };
+        match piled_up {
+            PiledUp::PerCase => all_cases().for_each(|case| change(&in_schema(case, case.changes), true)),
+            PiledUp::All | PiledUp::Never => change(&script(|case| case.changes), piled_up == PiledUp::All),
         }
-        migration.source.sql(&script(|case| case.changes));
-        proxy.resume();
-        migration.drain_for("60s");
     }));
     let stopped = ran.err().map(|_| format!("stopped: {}", engine.log()));
     let by_case = all_cases()
         .map(|case| (case.name, compare::differences(&migration.source, &migration.target, Some(case.name))))
         .collect();
     Found { run: label, stopped, by_case }
+}
+
+fn in_schema(case: &Case, sql: &str) -> String {
+    format!("SET search_path TO {};\n{sql};\n", case.name)
 }
 
 /// A text of 6,400 characters that is stored out of line, because it cannot be compressed.

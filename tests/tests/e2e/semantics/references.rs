@@ -32,7 +32,7 @@ super::cases! {
                   BEGIN; UPDATE t SET boss = 1 WHERE id IN (2, 5); DELETE FROM t WHERE id = 10; COMMIT;
                   INSERT INTO t VALUES (11, 11)",
     }
-    a_child_moved_to_another_parent_survives_the_old_parents_cascade {
+    a_child_moved_away_survives_the_cascade_of_its_old_parent {
         both: FAMILY,
         rows: "INSERT INTO parent VALUES (1), (2); INSERT INTO child VALUES (1, 1), (2, 1), (3, 2)",
         changes: "BEGIN; UPDATE child SET parent = 2 WHERE id = 1; DELETE FROM parent WHERE id = 1; COMMIT",

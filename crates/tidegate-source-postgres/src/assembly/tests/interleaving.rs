@@ -154,8 +154,8 @@ fn pieces(plan: &Plan, xid: u32, actions: &[Action]) -> VecDeque<Vec<Message>> {
     pieces
 }
 
-/// The changes that the transaction leaves. The server does not say which subtransaction a logical message is of, so one
-/// that was rolled back after it was streamed is there.
+/// The changes that the transaction leaves. The server does not say which subtransaction a logical message is of, so
+/// one that was rolled back after it was streamed is there.
 fn live(actions: &[Action], streamed: bool) -> Vec<&Step> {
     let aborted = |xid| actions.iter().any(|action| matches!(action, Action::Abort(sub) if *sub == xid));
     actions
