@@ -6,7 +6,8 @@
 //!                        +--> ChunkReader --blocks--> ChunkWriter --> CopyTarget
 //! ```
 //!
-//! What has a point is the table: all its chunks are read under one snapshot. Chunks mean nothing under another snapshot.
+//! What has a point is the table: all its chunks are read under one snapshot. Chunks mean nothing under another
+//! snapshot.
 
 use std::future::Future;
 
@@ -143,8 +144,8 @@ pub trait TableGuard: Send + 'static {
     /// Cuts the table into chunks.
     fn chunks(&self) -> Vec<Chunk>;
 
-    /// Waits until the guard has to be let go: someone has waited for it (or for a chunk of its table) as long as we let
-    /// others wait, or it is lost. Cancel-safe.
+    /// Waits until the guard has to be let go: someone has waited for it (or for a chunk of its table) as long as we
+    /// let others wait, or it is lost. Cancel-safe.
     fn wanted(&mut self) -> impl Future<Output = Wanted> + Send;
 
     /// Lets go. Returns whether it was held without a break until now.
@@ -182,8 +183,8 @@ pub trait CopyTarget: Send + Sync + 'static {
     /// Writes chunks.
     type Writer: ChunkWriter;
 
-    /// Takes away what stands in the way of loading `loading` (foreign keys), before the first table is begun. `stream` are
-    /// all tables of the stream, `loading` included. May be repeated.
+    /// Takes away what stands in the way of loading `loading` (foreign keys), before the first table is begun. `stream`
+    /// are all tables of the stream, `loading` included. May be repeated.
     fn prepare(&self, stream: &[TableMap], loading: &[TableMap]) -> impl Future<Output = Result<(), Problem>> + Send;
 
     /// Makes a table ready for its first chunk: refuses one with rows that are not ours, empties one that was begun
@@ -193,16 +194,16 @@ pub trait CopyTarget: Send + Sync + 'static {
     /// Returns a writer; it connects when it is first used.
     fn writer(&self) -> Self::Writer;
 
-    /// Remembers that all `chunks` chunks of a table are written, with the route that the stream follows from now on. May
-    /// be repeated.
+    /// Remembers that all `chunks` chunks of a table are written, with the route that the stream follows from now on.
+    /// May be repeated.
     fn finish(&self, route: &TableRoute, load: &Load, chunks: u64) -> impl Future<Output = Result<(), Problem>> + Send;
 
     /// Restores what loading took away from a table that is copied (indexes, keys). May be repeated.
     fn restore(&self, table: &TableMap) -> impl Future<Output = Result<(), Problem>> + Send;
 }
 
-/// A target session that writes each chunk in a transaction of its own, with the record of it. Connects by itself, again
-/// after a failure.
+/// A target session that writes each chunk in a transaction of its own, with the record of it. Connects by itself,
+/// again after a failure.
 pub trait ChunkWriter: Send + 'static {
     /// Starts the transaction of a chunk. After an error or an abandoned call it may be called anew.
     fn begin(

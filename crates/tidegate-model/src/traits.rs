@@ -22,6 +22,12 @@ pub trait Source: Send {
     /// Waits for the next event. Cancel-safe: a dropped call loses nothing.
     fn next(&mut self) -> impl Future<Output = Result<Event, Problem>> + Send;
 
+    /// Waits for an error that must not wait until the events before it are taken: with a target that does not follow they
+    /// may never be. Cancel-safe. A source without such errors waits for ever.
+    fn failed(&mut self) -> impl Future<Output = Problem> + Send {
+        std::future::pending()
+    }
+
     /// Everything up to `position` is durable at the target; the source may forget it. Returns once the word is on its
     /// way; saying the same or an older position again changes nothing.
     fn acknowledge(&mut self, position: &Position) -> impl Future<Output = Result<(), Problem>> + Send;

@@ -51,8 +51,8 @@ pub(crate) struct Batcher {
     after: Position,
     /// Everything at or before it has been received.
     received: Position,
-    /// When the checkpoint was last sent on its way.
-    moved_at: Instant,
+    /// When the checkpoint was last sent on its way. `None`: not since the start, so that the first watermark moves it.
+    moved_at: Option<Instant>,
 }
 
 impl Batcher {
@@ -65,7 +65,7 @@ impl Batcher {
             opened_at: now,
             after: start.clone(),
             received: start,
-            moved_at: now,
+            moved_at: None,
         }
     }
 
@@ -126,13 +126,15 @@ impl Batcher {
             return None;
         }
         let passed = self.received.bytes_since(&self.after).unwrap_or(0);
-        let at_once = passed >= self.limits.idle_checkpoint_bytes;
-        Some(if at_once { self.moved_at } else { self.moved_at + self.limits.idle_checkpoint_every })
+        match self.moved_at {
+            Some(at) if passed < self.limits.idle_checkpoint_bytes => Some(at + self.limits.idle_checkpoint_every),
+            at => Some(at.unwrap_or(self.opened_at)),
+        }
     }
 
     /// Returns the next batch. Without transactions it only moves the checkpoint.
     pub(crate) fn take(&mut self, now: Instant) -> Batch {
-        self.moved_at = now;
+        self.moved_at = Some(now);
         if self.closed.is_empty() {
             self.close_until_received();
         }
@@ -256,6 +258,9 @@ mod tests {
         let now = Instant::now();
         let mut batcher = batcher(now);
         assert_eq!(batcher.due(0), None);
+        batcher.push(Event::Watermark(at(100)), now).unwrap();
+        assert_eq!(batcher.due(0), Some(now), "the first one says where the stream is");
+        batcher.take(now);
         batcher.push(Event::Watermark(at(1_000)), now).unwrap();
         assert_eq!(batcher.due(0), Some(now + batcher.limits.idle_checkpoint_every));
         batcher.push(Event::Watermark(at(32 << 20)), now).unwrap();

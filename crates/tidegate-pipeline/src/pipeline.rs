@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_model::{Applier, Checkpoint, Position, Problem, Source, Span, Timestamp};
+use tidegate_model::{Applier, Checkpoint, Event, Position, Problem, Source, Span, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,7 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
                     self.acknowledge(durable?).await?;
                 }
                 () = at(due), if due.is_some() => self.submit().await?,
-                event = self.source.next(), if room => self.batcher.push(event?, Instant::now())?,
+                event = input(&mut self.source, room) => self.batcher.push(event?, Instant::now())?,
             }
             self.show();
         }
@@ -165,6 +165,11 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
             before != *progress
         });
     }
+}
+
+/// Takes the next event if there is room for it; otherwise waits only for what must not wait.
+async fn input<S: Source>(source: &mut S, room: bool) -> Result<Event, Problem> {
+    if room { source.next().await } else { Err(source.failed().await) }
 }
 
 async fn at(due: Option<Instant>) {

@@ -12,7 +12,8 @@ use crate::catalog::{self, CatalogTable};
 use crate::{TableFilter, publication, slot};
 
 const NOT_ANSWERED: &str = "CK022";
-const SLOT_OF_SOMEBODY: &str = "CK021";
+/// The slot cannot be used as it is. No finding for a start that makes it again.
+pub const SLOT_OF_SOMEBODY: &str = "CK021";
 
 /// Returns what is found at the source. The error is that of the first connection: nothing could be asked.
 pub async fn source_findings(

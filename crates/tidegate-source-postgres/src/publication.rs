@@ -231,7 +231,10 @@ mod tests {
     fn names_are_quoted_and_children_not_taken_along() {
         assert_eq!(
             create_sql("tidegate_a", &tables()),
-            r#"CREATE PUBLICATION "tidegate_a" FOR TABLE ONLY "public"."orders", ONLY "Shop"."order ""lines""" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)"#
+            format!(
+                r#"CREATE PUBLICATION "tidegate_a" FOR TABLE ONLY "public"."orders", ONLY "Shop"."order ""lines""" {}"#,
+                "WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)"
+            )
         );
         assert!(
             set_tables_sql("a", &tables()).starts_with(r#"ALTER PUBLICATION "a" SET TABLE ONLY "public"."orders","#)

@@ -182,7 +182,8 @@ impl PostgresSource {
         self.received.clone()
     }
 
-    /// Ends the stream and waits until the server has been told the last acknowledged position and has let the slot go.
+    /// Ends the stream and waits until the server has taken the last acknowledged position. It lets the slot go at once
+    /// after that.
     pub async fn close(mut self) {
         self.stop.cancel();
         if let Some(running) = self.running.take() {
@@ -215,6 +216,18 @@ impl Source for PostgresSource {
                 Err(Closed) => return Err(refusal::has_ended()),
             }
         }
+    }
+
+    /// The WAL budget is spent because nobody takes events.
+    async fn failed(&mut self) -> Problem {
+        let spent = |received: &Received| received.wal_level == WalLevel::Spent && received.ended.is_some();
+        // The sender lives as long as the stream; after an end without that there is nothing urgent.
+        if self.received.wait_for(spent).await.is_ok()
+            && let Ok(Err(problem)) = self.events.pop().await
+        {
+            return problem;
+        }
+        std::future::pending().await
     }
 
     async fn acknowledge(&mut self, position: &Position) -> Result<(), Problem> {
@@ -257,10 +270,12 @@ impl Running {
             let when = config.wal_budget.when_spent;
             // The reader has let go of the slot.
             let problem = crate::wal::spend(&config.settings, &config.name, &slot, when, &retained, budget).await;
-            received.send_modify(|received| received.ended = Some(problem.code));
-            input.abandon();
-            // Ahead of what was not taken yet: a target that does not follow would never come to the end of it.
+            let code = problem.code;
+            // Ahead of what was not taken yet: a target that does not follow would never come to the end of it. And before
+            // the decoder ends, which closes the queue.
             events.end_with(Err(problem));
+            input.abandon();
+            received.send_modify(|received| received.ended = Some(code));
             return;
         }
         match ended {

@@ -161,8 +161,8 @@ fn spent(name: &MigrationName, slot: &str, retained: &RetainedWal, budget: u64, 
         format!("replication slot \"{slot}\" keeps {used} bytes of WAL, which is the whole WAL budget"),
         format!("the budget is {budget} bytes, and the target did not follow; the slot is still there and keeps WAL"),
         format!(
-            "remove what holds the target up and start again with a larger --wal-budget; or free the source's disk with \
-             SELECT pg_drop_replication_slot('{slot}'), and later {}",
+            "remove what holds the target up and start again with a larger --wal-budget; or free the source's disk \
+             with SELECT pg_drop_replication_slot('{slot}'), and later {}",
             recreate(name)
         ),
     )

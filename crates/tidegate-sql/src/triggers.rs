@@ -1,9 +1,9 @@
-//! Putting aside what changes rows of the target by itself, when told to, and bringing it back when the application moves
-//! in.
+//! Putting aside what changes rows of the target by itself, when told to, and bringing it back when the application
+//! moves in.
 //!
-//! Triggers and rules are switched off, not dropped: a name and the way to switch it on again is all that has to be kept.
-//! Foreign keys with actions are dropped, and their definitions kept. Each one goes in a transaction of its own together
-//! with the record of it in `target_object`.
+//! Triggers and rules are switched off, not dropped: a name and the way to switch it on again is all that has to be
+//! kept. Foreign keys with actions are dropped, and their definitions kept. Each one goes in a transaction of its own
+//! together with the record of it in `target_object`.
 
 use tidegate_model::{Problem, TableName};
 use tokio_postgres::{Client, Error};

@@ -89,7 +89,14 @@ impl ClientMessages {
     }
 }
 
-/// Counts the answers to COMMITs in what a server sends.
+/// What came in a stretch of a server's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) commits: i64,
+    pub(super) failed: bool,
+}
+
+/// Finds the answers to COMMITs in what a server sends.
 #[derive(Debug, Default)]
 pub(super) struct CommitAnswers {
     header: Vec<u8>,
@@ -101,8 +108,8 @@ pub(super) struct CommitAnswers {
 
 impl CommitAnswers {
     /// Takes the next bytes, in which messages may begin and end anywhere.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> i64 {
-        let mut commits = 0;
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Seen {
+        let mut seen = Seen::default();
         while !bytes.is_empty() {
             if self.body_left > 0 {
                 let taken = bytes.len().min(self.body_left);
@@ -112,28 +119,30 @@ impl CommitAnswers {
                 bytes = &bytes[taken..];
                 self.body_left -= taken;
             } else {
-                self.header.push(bytes[0]);
+                let first = bytes[0];
                 bytes = &bytes[1..];
                 // The refusal of encryption is a bare letter; no message of that kind comes before the first other one.
-                if !self.started && self.header == b"N" {
-                    self.header.clear();
+                if !self.started && first == b'N' {
+                    continue;
                 }
-                self.started |= !self.header.is_empty();
+                self.started = true;
+                self.header.push(first);
                 if self.header.len() < 5 {
                     continue;
                 }
                 let length = u32::from_be_bytes(self.header[1..].try_into().expect("four bytes")) as usize;
                 self.in_tag = self.header[0] == b'C';
+                seen.failed |= self.header[0] == b'E';
                 self.body_left = length.saturating_sub(4);
                 self.header.clear();
             }
             if self.body_left == 0 && self.in_tag {
-                commits += i64::from(self.tag == b"COMMIT\0");
+                seen.commits += i64::from(self.tag == b"COMMIT\0");
                 self.tag.clear();
                 self.in_tag = false;
             }
         }
-        commits
+        seen
     }
 }
 
@@ -187,7 +196,11 @@ mod tests {
         .concat();
         for cut in [1, 4, sent.len()] {
             let mut answers = CommitAnswers::default();
-            assert_eq!(sent.chunks(cut).map(|piece| answers.push(piece)).sum::<i64>(), 2, "cut every {cut} bytes");
+            assert_eq!(
+                sent.chunks(cut).map(|piece| answers.push(piece).commits).sum::<i64>(),
+                2,
+                "cut every {cut} bytes"
+            );
         }
     }
 }

@@ -42,8 +42,7 @@ struct Rules {
     bytes_per_second: Option<u64>,
     connections: Vec<(TcpStream, TcpStream)>,
     commits: u64,
-    /// COMMITs that went up and whose answers have not come down.
-    unanswered: i64,
+    sessions: Vec<Arc<Mutex<Session>>>,
 }
 
 #[derive(Debug)]
@@ -110,13 +109,15 @@ impl Proxy {
         self.shared.rules().commits
     }
 
-    /// Does something, such as killing the client, while at least one COMMIT is unanswered: no answer gets through
-    /// meanwhile. Returns whether there was such a moment within `limit`; if not, nothing is done.
-    pub fn while_unanswered(&self, limit: Duration, action: impl FnOnce()) -> bool {
+    /// Does something, such as killing the client, while at least one COMMIT of a session whose `application_name` ends
+    /// with `/role` is unanswered: no answer gets through meanwhile. Returns whether there was such a moment within
+    /// `limit`; if not, nothing is done.
+    pub fn while_unanswered(&self, role: &str, limit: Duration, action: impl FnOnce()) -> bool {
+        let role = format!("/{role}");
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             let rules = self.shared.rules();
-            if rules.unanswered > 0 {
+            if rules.sessions.iter().any(|session| session.lock_it().waits_for_a_commit(&role)) {
                 action();
                 return true;
             }
@@ -180,18 +181,38 @@ impl Drop for Proxy {
     }
 }
 
-/// What the two sides of one connection tell each other.
+/// What the two sides of one connection know of each other.
 #[derive(Debug, Default)]
-struct Connection {
-    /// COMMITs of this connection whose answers have not come down.
+struct Session {
+    application_name: String,
+    /// COMMITs that went up and whose answers have not come down.
     unanswered: i64,
     /// Whether answers are swallowed, and the connection is cut once the COMMIT has been answered.
     swallows: bool,
+    /// Whether the client has gone: it waits for nothing any more.
+    ended: bool,
+}
+
+impl Session {
+    fn waits_for_a_commit(&self, role: &str) -> bool {
+        !self.ended && self.unanswered > 0 && self.application_name.ends_with(role)
+    }
+}
+
+trait LockIt<T> {
+    fn lock_it(&self) -> MutexGuard<'_, T>;
+}
+
+impl<T> LockIt<T> for Mutex<T> {
+    /// A panic elsewhere fails its own test; what it held is still good.
+    fn lock_it(&self) -> MutexGuard<'_, T> {
+        self.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
     fn rules(&self) -> MutexGuard<'_, Rules> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock_it()
     }
 
     fn change(&self, change: impl FnOnce(&mut Rules)) {
@@ -210,20 +231,16 @@ impl Shared {
         let copies = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
         let (Ok(a), Ok(b), Ok(answers_to), Ok(answers_from)) = copies else { return };
         self.rules().connections.push((a, b));
-        let connection = Arc::new(Mutex::new(Connection::default()));
-        let (shared, same) = (Arc::clone(&self), Arc::clone(&connection));
+        let session = Arc::new(Mutex::new(Session::default()));
+        self.rules().sessions.push(Arc::clone(&session));
+        let (shared, same) = (Arc::clone(&self), Arc::clone(&session));
         std::thread::spawn(move || shared.pass_answers(answers_from, answers_to, &same));
-        self.pass_requests(client, server, &connection);
+        self.pass_requests(client, server, &session);
+        session.lock_it().ended = true;
+        self.rules().sessions.retain(|known| !Arc::ptr_eq(known, &session));
     }
 
-    /// Counts COMMITs that went up, or answers to them that came down as a negative number.
-    fn count_unanswered(&self, connection: &Mutex<Connection>, change: i64) {
-        let mut rules = self.rules();
-        connection.lock().unwrap_or_else(PoisonError::into_inner).unanswered += change;
-        rules.unanswered += change;
-    }
-
-    fn pass_requests(&self, mut client: TcpStream, mut server: TcpStream, connection: &Mutex<Connection>) {
+    fn pass_requests(&self, mut client: TcpStream, mut server: TcpStream, session: &Mutex<Session>) {
         let mut messages = ClientMessages::default();
         let mut held: Option<Vec<u8>> = None;
         let mut buffer = vec![0; 1 << 16];
@@ -247,7 +264,7 @@ impl Shared {
                         return;
                     }
                     Some(Fault::LoseCommitAnswer) => {
-                        connection.lock().unwrap_or_else(PoisonError::into_inner).swallows = true;
+                        session.lock_it().swallows = true;
                     }
                     Some(Fault::HoldCommit | Fault::HoldTransaction) => {
                         held = Some(message.bytes);
@@ -255,16 +272,15 @@ impl Shared {
                     }
                 }
                 if message.commits {
-                    self.count_unanswered(connection, 1);
+                    let mut session = session.lock_it();
+                    messages.application_name().clone_into(&mut session.application_name);
+                    session.unanswered += 1;
                 }
                 if server.write_all(&message.bytes).is_err() {
                     break;
                 }
             }
         }
-        // Nobody waits for the answers any more.
-        let left = std::mem::take(&mut connection.lock().unwrap_or_else(PoisonError::into_inner).unanswered);
-        self.rules().unanswered -= left;
         if let Some(held) = held {
             self.wait_while(|rules| !rules.released);
             let _ = server.write_all(&held);
@@ -298,7 +314,7 @@ impl Shared {
         Some(fault)
     }
 
-    fn pass_answers(&self, mut server: TcpStream, mut client: TcpStream, connection: &Mutex<Connection>) {
+    fn pass_answers(&self, mut server: TcpStream, mut client: TcpStream, session: &Mutex<Session>) {
         let mut buffer = vec![0; 1 << 16];
         let mut answers = CommitAnswers::default();
         loop {
@@ -308,9 +324,9 @@ impl Shared {
             }
             let arrived = Instant::now();
             self.wait_while(|rules| rules.paused);
-            let commits = answers.push(&buffer[..read]);
-            if connection.lock().unwrap_or_else(PoisonError::into_inner).swallows {
-                if commits > 0 {
+            let seen = answers.push(&buffer[..read]);
+            if session.lock_it().swallows {
+                if seen.commits > 0 {
                     let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
                     return;
                 }
@@ -322,8 +338,12 @@ impl Shared {
             };
             let slow = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(read as f64 / rate.max(1) as f64));
             std::thread::sleep((delay + slow).saturating_sub(arrived.elapsed()));
-            if commits > 0 {
-                self.count_unanswered(connection, -commits);
+            {
+                // Under the lock of `while_unanswered`: what it sees as unanswered is not answered behind its back.
+                let _rules = self.rules();
+                let mut session = session.lock_it();
+                // Behind an error COMMITs may get no answer: then none is known to be under way.
+                session.unanswered = if seen.failed { 0 } else { session.unanswered - seen.commits };
             }
             if client.write_all(&buffer[..read]).is_err() {
                 break;

@@ -69,8 +69,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Slow enough on every machine that a copy can be hit while it runs.
-const COPY_BYTES_PER_SECOND: u64 = 3_000_000;
+/// How fast each connection may read while the copy is to be hit, for each 100,000 accounts: some seconds for all of it.
+const COPY_BYTES_PER_SECOND: u64 = 1_000_000;
 const ANSWER_DELAY: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
         let target = start_server(Server::builder());
         let source_proxy = Proxy::start(source.port());
         let target_proxy = Proxy::start(target.port());
-        source_proxy.throttle(Some(COPY_BYTES_PER_SECOND));
+        source_proxy.throttle(Some(COPY_BYTES_PER_SECOND * u64::from(plan.scale)));
         target_proxy.delay(ANSWER_DELAY);
         let migration =
             Migration::on(&source, &target, "crash").source_via(&source_proxy).target_via(&target_proxy).options([
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
             self.migration.wait_state_for(&mut self.engine, "streaming", LIMIT);
             std::thread::sleep(self.random.time_below(Duration::from_millis(500)));
             let engine = &mut self.engine;
-            let hit = self.target_proxy.while_unanswered(LIMIT, || engine.kill9());
+            let hit = self.target_proxy.while_unanswered("apply", LIMIT, || engine.kill9());
             assert!(hit, "no batch was in flight within {LIMIT:?}");
             self.report.in_flight += 1;
             self.restart_engine();

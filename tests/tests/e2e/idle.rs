@@ -9,6 +9,7 @@ use tidegate_throwaway::Server;
 
 const RETAINED_BYTES_MAX: i64 = 64_000_000;
 const WAL_BYTES: i64 = 2_000_000_000;
+const WAL_WITHIN: Duration = Duration::from_secs(45);
 
 fn behind(migration: &Migration, position: &str) -> i64 {
     let slot = migration.slot();
@@ -17,14 +18,21 @@ fn behind(migration: &Migration, position: &str) -> i64 {
     ))
 }
 
-/// Writes WAL in another database until enough was written.
+/// Writes WAL in another database, evenly, until enough was written.
 fn make_noise(noise: &Database) {
     noise.sql("CREATE TABLE noise (body text)");
     let start = noise.sql("SELECT pg_current_wal_lsn()");
-    let written = format!("SELECT (pg_current_wal_lsn() - '{start}')::bigint");
-    while noise.number(&written) < WAL_BYTES {
-        noise.sql("INSERT INTO noise SELECT repeat('x', 1900) FROM generate_series(1, 25000); TRUNCATE noise");
+    let began = Instant::now();
+    loop {
+        noise.sql("INSERT INTO noise SELECT repeat('x', 1900) FROM generate_series(1, 4000); TRUNCATE noise");
+        let written = noise.number(&format!("SELECT (pg_current_wal_lsn() - '{start}')::bigint"));
+        if written >= WAL_BYTES {
+            break;
+        }
+        let due = began + Duration::from_secs_f64(written as f64 / WAL_BYTES as f64 * WAL_WITHIN.as_secs_f64());
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
+    assert!(began.elapsed() < Duration::from_secs(60), "the noise took {:?}", began.elapsed());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::progress::Reason;
 /// A source session and a target session that work together.
 #[derive(Debug)]
 pub(super) struct Worker<R, W> {
-    /// `None`: to be opened. A session that was interrupted is never used again, because a late cancel request would hit
-    /// its next statement.
+    /// `None`: to be opened. A session that was interrupted is never used again, because a late cancel request would
+    /// hit its next statement.
     pub(super) reader: Option<R>,
     pub(super) writer: W,
 }
@@ -70,7 +70,10 @@ impl<R: ChunkReader, W: ChunkWriter> Worker<R, W> {
                 }
                 Some(Failure::Target(problem)) if problem.class == Class::Transient => {
                     tracing::warn!(
-                        error = %problem.what, code = problem.code, table = %of.map.source.name, chunk = of.chunk.number,
+                        error = %problem.what,
+                        code = problem.code,
+                        table = %of.map.source.name,
+                        chunk = of.chunk.number,
                         "chunk is tried again"
                     );
                     reason.set(problem.what);

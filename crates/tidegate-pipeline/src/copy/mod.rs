@@ -6,8 +6,8 @@
 //!               +---- left over <---------+   snapshot lost, table rewritten or wanted by someone else
 //! ```
 //!
-//! A [`Round`] has one live snapshot. A table that is finished keeps its rows and its point for good; what a round leaves
-//! over is read again, from its first chunk, in the next round at a later point.
+//! A [`Round`] has one live snapshot. A table that is finished keeps its rows and its point for good; what a round
+//! leaves over is read again, from its first chunk, in the next round at a later point.
 
 mod backoff;
 mod chunk;
@@ -85,9 +85,9 @@ impl<S: CopySource, T: CopyTarget> Copy<S, T> {
         self.board.subscribe()
     }
 
-    /// Copies until every table is copied, a definite problem comes up or `stop` is cancelled. What fails for the moment is
-    /// tried again for ever, with the reason in the progress. After any end, also a crash, another copy goes on from what the
-    /// target remembers.
+    /// Copies until every table is copied, a definite problem comes up or `stop` is cancelled. What fails for the
+    /// moment is tried again for ever, with the reason in the progress. After any end, also a crash, another copy goes
+    /// on from what the target remembers.
     pub async fn run(mut self, stop: CancellationToken) -> Result<CopyEnd, Problem> {
         // Stopping drops every task where it is: a chunk that was not committed is worth nothing without its snapshot.
         match stop.run_until_cancelled(self.run_rounds()).await {

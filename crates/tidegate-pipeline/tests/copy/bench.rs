@@ -39,13 +39,18 @@ pub struct Bench {
 impl Bench {
     /// Makes both databases with the same schema; `rows` go to the source only.
     pub async fn new(schema: &str, rows: &str) -> Bench {
+        Bench::on(server(), schema, rows).await
+    }
+
+    /// The same on a server of the test's own.
+    pub async fn on(server: &Server, schema: &str, rows: &str) -> Bench {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name: MigrationName = format!("copy{number}").parse().unwrap();
         let database = async |side: &str| {
             let database = format!("copy_{side}_{number}");
-            server().create_database(&database).unwrap();
-            let settings = Settings::parse(&server().url(&database)).unwrap();
+            server.create_database(&database).unwrap();
+            let settings = Settings::parse(&server.url(&database)).unwrap();
             let session = Session::connect(&settings, "test").await.unwrap();
             session.batch_execute(&format!("SET search_path = public; {schema}")).await.unwrap();
             (settings, session)
@@ -76,6 +81,12 @@ impl Bench {
             read,
             indexes_kept_below_bytes: CopyTargetConfig::INDEXES_KEPT_BELOW_BYTES,
         }
+    }
+
+    /// Connects the test itself again after its server was down.
+    pub async fn reconnect(&mut self) {
+        self.source_session = Session::connect(&self.source, "test").await.unwrap();
+        self.target_session = Session::connect(&self.target, "test").await.unwrap();
     }
 
     /// Maps every table of schema `public` to its namesake.

@@ -44,7 +44,8 @@ async fn an_owner_without_more_rights_can_load_and_get_foreign_keys_back() {
     with_plain_role(&mut bench, true).await;
     bench.indexes_kept_below_bytes = 0;
     let keys = "SELECT string_agg(conrelid::regclass || ' ' || conname || ' ' || convalidated, ', ' ORDER BY 1) \
-                FROM (SELECT * FROM pg_constraint ORDER BY conrelid::regclass::text, conname) c WHERE contype IN ('f', 'p')";
+                FROM (SELECT * FROM pg_constraint ORDER BY conrelid::regclass::text, conname) c \
+                WHERE contype IN ('f', 'p')";
     let before: String = bench.ask(keys).await;
     let held = bench.hold_target("parent", "NEW.id > 2000").await;
     let running = bench.start().await;

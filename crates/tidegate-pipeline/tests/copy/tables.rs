@@ -10,7 +10,8 @@ use crate::bench::Bench;
 async fn binary_and_text_tables_arrive_as_they_are() {
     let schema = "
         CREATE TYPE mood AS ENUM ('sad', 'ok');
-        CREATE TABLE plain (id int PRIMARY KEY, n numeric(10, 2), t text, ts timestamptz, a int[], j jsonb, b bytea, f float8);
+        CREATE TABLE plain (id int PRIMARY KEY, n numeric(10, 2), t text, ts timestamptz,
+                            a int[], j jsonb, b bytea, f float8);
         CREATE TABLE fancy (\"Key \"\"x\" bigint PRIMARY KEY, m mood, ms mood[], r regclass);
         CREATE TABLE \"Odd Name\" (v varchar(5));
         CREATE TABLE wide (id int PRIMARY KEY, w text);
@@ -64,7 +65,8 @@ async fn indexes_and_keys_are_back_after_the_load_and_after_a_crash() {
     bench.indexes_kept_below_bytes = 0;
     let objects = "
         SELECT coalesce(string_agg(d, E'\\n' ORDER BY d), '') FROM (
-            SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN ('public.parent'::regclass, 'public.child'::regclass)
+            SELECT pg_get_indexdef(indexrelid) FROM pg_index
+             WHERE indrelid IN ('public.parent'::regclass, 'public.child'::regclass)
             UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) || ' ' || convalidated FROM pg_constraint
              WHERE conrelid IN ('public.parent'::regclass, 'public.child'::regclass)) o (d)";
     let before: String = bench.ask(objects).await;

@@ -148,8 +148,8 @@ impl Facts {
                 format!("all {} replication slots are taken", self.slots.max),
                 "a migration needs one, and a second for a moment when tables are copied again",
                 format!(
-                    "ALTER SYSTEM SET max_replication_slots = {}; then restart the server. Or drop one that nobody needs \
-                     (pg_replication_slots)",
+                    "ALTER SYSTEM SET max_replication_slots = {}; then restart the server. Or drop one that nobody \
+                     needs (pg_replication_slots)",
                     self.slots.max + 2
                 ),
             )
@@ -273,8 +273,8 @@ fn judge_refusal(problem: &Problem, role: &str) -> Finding {
             format!("the server lets role \"{role}\" in, but not for replication"),
             &problem.why,
             format!(
-                "add a line to pg_hba.conf that lets \"{role}\" in for this database, not only for \"replication\", from \
-                 this address: host <database> {role} <address> scram-sha-256; then SELECT pg_reload_conf()"
+                "add a line to pg_hba.conf that lets \"{role}\" in for this database, not only for \"replication\", \
+                 from this address: host <database> {role} <address> scram-sha-256; then SELECT pg_reload_conf()"
             ),
         ),
         "CN011" => critical(

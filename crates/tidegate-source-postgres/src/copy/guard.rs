@@ -1,9 +1,9 @@
 //! The lock that keeps a table's pages where they are.
 //!
-//! `VACUUM FULL`, `CLUSTER` and `ALTER TYPE` move rows to other pages, and `TRUNCATE` takes them away from snapshots too:
-//! chunks read before and after would lose rows and double rows. All of them need an ACCESS EXCLUSIVE lock and give the
-//! table a new file. So the table is under ACCESS SHARE from its first chunk to its last, and its file must be the one the
-//! snapshot knows.
+//! `VACUUM FULL`, `CLUSTER` and `ALTER TYPE` move rows to other pages, and `TRUNCATE` takes them away from snapshots
+//! too: chunks read before and after would lose rows and double rows. All of them need an ACCESS EXCLUSIVE lock and
+//! give the table a new file. So the table is under ACCESS SHARE from its first chunk to its last, and its file must be
+//! the one the snapshot knows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,8 +120,8 @@ impl Storage {
         Chunk::cut(self.pages, chunk_bytes / bytes_per_page)
     }
 
-    /// Asks how long someone has waited for a lock that readers stand in the way of. Uses the function below `pg_locks`,
-    /// because reading the view would lock it until the guard is let go.
+    /// Asks how long someone has waited for a lock that readers stand in the way of. Uses the function below
+    /// `pg_locks`, because reading the view would lock it until the guard is let go.
     fn waiters_sql(&self) -> String {
         let relations: Vec<String> = self.relations.iter().map(u32::to_string).collect();
         format!(

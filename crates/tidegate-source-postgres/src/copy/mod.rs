@@ -6,8 +6,8 @@
 //!   guards: ACCESS SHARE, one session each, from a table's first chunk to its last
 //! ```
 //!
-//! The keeper is a session that imported the snapshot of a slot and exports it itself. From then on the slot's session is
-//! not needed: a temporary slot is gone with it, and no WAL is held for the copy.
+//! The keeper is a session that imported the snapshot of a slot and exports it itself. From then on the slot's session
+//! is not needed: a temporary slot is gone with it, and no WAL is held for the copy.
 
 mod guard;
 mod name;
@@ -38,8 +38,8 @@ pub struct ReadConfig {
     pub chunk_bytes: u64,
     /// How long others may wait for us.
     pub lock_yield: Duration,
-    /// How long we wait for others when guarding a table; a waiting lock of ours stops nobody but whoever wants the table
-    /// for himself.
+    /// How long we wait for others when guarding a table; a waiting lock of ours stops nobody but whoever wants the
+    /// table for himself.
     pub lock_timeout: Duration,
 }
 
@@ -62,8 +62,8 @@ pub struct PostgresCopySource {
 }
 
 impl PostgresCopySource {
-    /// Reads the database of `settings`. `first` is the slot of the stream if it has just been made: its snapshot is the
-    /// first one used, and its session ends when it has been imported.
+    /// Reads the database of `settings`. `first` is the slot of the stream if it has just been made: its snapshot is
+    /// the first one used, and its session ends when it has been imported.
     pub fn new(settings: Settings, name: MigrationName, config: ReadConfig, first: Option<CreatedSlot>) -> Self {
         PostgresCopySource { settings, name, config, first: Mutex::new(first), taken: AtomicU32::new(0) }
     }

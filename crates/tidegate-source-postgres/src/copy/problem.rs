@@ -60,7 +60,8 @@ pub(super) fn changed(name: &MigrationName, table: &SourceTable, difference: &st
         format!("table \"{table}\" of the source changed while it was being copied"),
         difference,
         format!(
-            "change the table at the target likewise, then copy it again: tidegate migrate --name {name} --recopy {table}"
+            "change the table at the target likewise, then copy it again: \
+             tidegate migrate --name {name} --recopy {table}"
         ),
     )
 }

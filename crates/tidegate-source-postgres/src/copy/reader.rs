@@ -85,7 +85,8 @@ impl ChunkReader for PostgresReader {
         if !block.is_empty() {
             return Ok(Some(block.freeze()));
         }
-        // A lock taken after a savepoint is released when it is rolled back to: a worker holds nothing on tables it left.
+        // A lock taken after a savepoint is released when it is rolled back to: a worker holds nothing on tables it
+        // left.
         let released = self.session.batch_execute("ROLLBACK TO SAVEPOINT chunk; RELEASE SAVEPOINT chunk").await;
         released.map_err(|error| problem::reading(&open.table, error))?;
         self.open = None;
@@ -129,7 +130,8 @@ mod tests {
         let sql = |end_page| copy_sql(&table, &Chunk { number: 1, first_page: 4, end_page }, CopyFormat::Binary);
         assert_eq!(
             sql(Some(8)),
-            r#"COPY (SELECT "x", "Y" FROM ONLY "S"."a""b" WHERE ctid >= '(4,0)'::tid AND ctid < '(8,0)'::tid) TO STDOUT (FORMAT binary)"#
+            "COPY (SELECT \"x\", \"Y\" FROM ONLY \"S\".\"a\"\"b\" \
+             WHERE ctid >= '(4,0)'::tid AND ctid < '(8,0)'::tid) TO STDOUT (FORMAT binary)"
         );
         assert!(sql(None).ends_with(r#"ctid >= '(4,0)'::tid) TO STDOUT (FORMAT binary)"#));
     }

@@ -3,8 +3,8 @@
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{MigrationName, Problem};
 
-/// Opens a session that the server ends soon after our process is gone, whatever it is doing: a long scan would otherwise
-/// keep its lock on the table until it has something to send.
+/// Opens a session that the server ends soon after our process is gone, whatever it is doing: a long scan would
+/// otherwise keep its lock on the table until it has something to send.
 pub(super) async fn open(settings: &Settings, name: &MigrationName, role: &str) -> Result<Session, Problem> {
     let session = Session::connect(settings, &name.application_name(role)).await?;
     if let Err(error) = session.batch_execute("SET client_connection_check_interval = '1s'").await {

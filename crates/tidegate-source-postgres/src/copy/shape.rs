@@ -13,8 +13,8 @@ SELECT c.oid, c.relreplident::text, a.attname::text, a.atttypid, a.atttypmod
  WHERE n.nspname = $1 AND c.relname = $2
  ORDER BY a.attnum";
 
-/// Says how the table differs from what was planned. Which columns identify a row is not looked at: it changes nothing in
-/// the copy, and the stream says it with the first change.
+/// Says how the table differs from what was planned. Which columns identify a row is not looked at: it changes nothing
+/// in the copy, and the stream says it with the first change.
 pub(super) async fn difference(session: &Session, planned: &SourceTable) -> Result<Option<String>, Error> {
     Ok(match describe(session, planned).await? {
         Some(now) => planned.difference(&now),

@@ -85,8 +85,8 @@ pub(super) async fn begin(session: &Session, snapshot: &str) -> Result<(), Probl
     session.batch_execute(&sql).await.map_err(problem::snapshot)
 }
 
-/// Unlike `pg_relation_filenode()`, which says what is true now, a query of the catalog sees what the snapshot sees. The
-/// savepoint gives the locks on the catalog back: the transaction may last for hours.
+/// Unlike `pg_relation_filenode()`, which says what is true now, a query of the catalog sees what the snapshot sees.
+/// The savepoint gives the locks on the catalog back: the transaction may last for hours.
 async fn read_files(keeper: &Session) -> Result<HashMap<RelationId, u32>, tokio_postgres::Error> {
     keeper.batch_execute("SAVEPOINT files").await?;
     let rows = keeper.query("SELECT oid, relfilenode FROM pg_catalog.pg_class WHERE relkind = 'r'", &[]).await?;

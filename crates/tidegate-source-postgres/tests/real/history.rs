@@ -265,7 +265,8 @@ async fn a_slot_that_is_made_again_under_a_running_stream_ends_it() {
     until("the stream is open", || async { fixture.walsender().await.is_some() }).await;
     fixture
         .execute(&format!(
-            "BEGIN; SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '{object}';
+            "BEGIN; SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+                     WHERE slot_name = '{object}';
              SELECT pg_drop_replication_slot('{object}'); COMMIT"
         ))
         .await;

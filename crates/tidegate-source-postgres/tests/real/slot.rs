@@ -157,3 +157,12 @@ async fn a_slot_that_is_refused_for_two_phase_can_be_dropped_as_the_refusal_advi
     assert_eq!(problem.code, "PG015");
     assert!(slot::drop(&fixture.session, &fixture.name, &object).await.unwrap());
 }
+
+#[tokio::test]
+async fn slots_are_failover_slots_where_the_server_has_them() {
+    let fixture = Fixture::new(&SHARED, "failover").await;
+    // Through JSON, because the column exists from version 17 on.
+    let sql = "SELECT to_jsonb(s) ->> 'failover' FROM pg_replication_slots s WHERE slot_name = 'tidegate_failover'";
+    let expected = if SHARED.binaries().major() >= 17 { "true" } else { "" };
+    assert_eq!(fixture.text(sql).await, expected);
+}

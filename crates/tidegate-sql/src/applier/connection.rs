@@ -18,14 +18,20 @@ use crate::state::{CheckpointRow, Lease, displaced, read_checkpoint};
 /// How many statements a session keeps prepared. A plan needs a handful for each table it touches.
 const PREPARED_MAX: usize = 500;
 
+/// Plans are made anew after this many rows were written, then after twice as many, and so on. A plan made for a
+/// table of one row reads all of it, and would go on doing so until the next ANALYZE, however much is written
+/// meanwhile; a new plan takes the size of the table from its file.
+const REPLAN_FIRST: u64 = 1_000;
+
 /// Settings of the session.
 ///
-/// - Read only by default, and each transaction says READ WRITE: were a BEGIN ever refused (cancelled by an operator) the
-///   requests already on their way behind it would otherwise take effect one by one.
-/// - Rows are found by `unnest` joined with the table's key. For a table that was small when it was last analyzed the
-///   planner reads all of it for each batch, long after it has grown; what it may not choose are the plans that do that.
-/// - The generic plan is as good as any, because the estimate for `unnest` of a parameter says nothing, and planning anew
-///   each time costs more than a small batch.
+/// - Read only by default, and each transaction says READ WRITE: were a BEGIN ever refused (cancelled by an operator)
+///   the requests already on their way behind it would otherwise take effect one by one.
+/// - Rows are found by `unnest` joined with the table's key. What the planner may not choose are plans that read all
+///   of the table for each batch. Where it was told of a tiny table it finds a way to do so even then; see
+///   [`REPLAN_FIRST`].
+/// - The generic plan is as good as any, because the estimate for `unnest` of a parameter says nothing, and planning
+///   anew each time costs more than a small batch.
 const SETTINGS: &str = "
 SET default_transaction_read_only = on;
 SET enable_hashjoin = off;
@@ -45,6 +51,10 @@ pub(super) struct Connection {
     prepared: HashMap<Arc<str>, Prepared>,
     /// Counts rounds of preparing and sending.
     round: u64,
+    /// Rows written so far.
+    rows: u64,
+    /// How many rows are written when plans are made anew.
+    replan_at: u64,
 }
 
 /// A server process, named so that another one with its pid is not taken for it.
@@ -62,8 +72,8 @@ struct Prepared {
 }
 
 impl Connection {
-    /// Opens a session. `earlier` is the backend of the session it replaces: it may still be busy with what it received,
-    /// and is ended so that it holds no locks.
+    /// Opens a session. `earlier` is the backend of the session it replaces: it may still be busy with what it
+    /// received, and is ended so that it holds no locks.
     pub(super) async fn open(config: &ApplierConfig, earlier: Option<&Backend>) -> Result<Self, Problem> {
         let role = config.lease.key.migration.application_name("apply");
         let session = Session::connect(&config.settings, &role).await?;
@@ -87,7 +97,16 @@ impl Connection {
         let types = [Type::TEXT, Type::INT8, Type::TEXT];
         let checkpoint = session.prepare_typed(&advance_sql(lease), &types).await?;
         let session = Arc::new(session);
-        Ok(Connection { session, rights, backend, checkpoint, prepared: HashMap::new(), round: 0 })
+        Ok(Connection {
+            session,
+            rights,
+            backend,
+            checkpoint,
+            prepared: HashMap::new(),
+            round: 0,
+            rows: 0,
+            replan_at: REPLAN_FIRST,
+        })
     }
 
     pub(super) fn rights(&self) -> SessionRights {
@@ -147,8 +166,8 @@ impl Connection {
         }
     }
 
-    /// Keeps a prepared statement, and lets the one go that was not wanted for longest. What this round wants stays, however
-    /// much it is.
+    /// Keeps a prepared statement, and lets the one go that was not wanted for longest. What this round wants stays,
+    /// however much it is.
     pub(super) fn keep(&mut self, sql: &Arc<str>, statement: Statement) {
         if self.prepared.len() >= PREPARED_MAX {
             let oldest = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used);
@@ -171,15 +190,13 @@ impl Connection {
 
     /// Sends the head of a transaction: BEGIN and the step of the checkpoint over `span`.
     pub(super) async fn send_begin(
-        &self,
+        &mut self,
         exchange: &mut Exchange,
         span: &Span,
         committed_at: Option<Timestamp>,
     ) -> bool {
-        let begin = match self.rights.foreign_keys_enforced {
-            true => "BEGIN READ WRITE; SET CONSTRAINTS ALL DEFERRED",
-            false => "BEGIN READ WRITE",
-        };
+        let deferred = if self.rights.foreign_keys_enforced { "; SET CONSTRAINTS ALL DEFERRED" } else { "" };
+        let begin = format!("BEGIN READ WRITE{deferred}{}", self.renew_plans());
         if !self.send_text(exchange, Step::Begin, begin).await {
             return false;
         }
@@ -196,6 +213,7 @@ impl Connection {
     /// Sends statement `index` of a plan. It must be prepared.
     pub(super) async fn send_planned(&mut self, exchange: &mut Exchange, plan: &Arc<Plan>, index: usize) -> bool {
         let statement = self.statement(&plan.statements[index].sql);
+        self.rows += plan.statements[index].rows;
         let (session, plan) = (Arc::clone(&self.session), Arc::clone(plan));
         let request = async move {
             let params = plan.statements[index].params.iter();
@@ -212,9 +230,18 @@ impl Connection {
     }
 
     /// Sends SQL text without parameters.
-    pub(super) async fn send_text(&self, exchange: &mut Exchange, step: Step, sql: &'static str) -> bool {
-        let session = Arc::clone(&self.session);
-        exchange.send(step, async move { session.batch_execute(sql).await }).await
+    pub(super) async fn send_text(&self, exchange: &mut Exchange, step: Step, sql: impl Into<String>) -> bool {
+        let (session, sql) = (Arc::clone(&self.session), sql.into());
+        exchange.send(step, async move { session.batch_execute(&sql).await }).await
+    }
+
+    /// Returns what goes behind a BEGIN or SAVEPOINT so that plans are made anew when it is time.
+    pub(super) fn renew_plans(&mut self) -> &'static str {
+        if self.rows < self.replan_at {
+            return "";
+        }
+        self.replan_at = self.rows * 2;
+        "; DISCARD PLANS"
     }
 
     /// Rolls back whatever transaction is open. A session that cannot even do that is closed.
@@ -236,8 +263,8 @@ async fn becomes_replica(client: &Client) -> Result<bool, Error> {
     }
 }
 
-/// The step of the checkpoint, in a form that raises where it matches nothing: an UPDATE of no row is no error, and a batch
-/// would commit without the one before it.
+/// The step of the checkpoint, in a form that raises where it matches nothing: an UPDATE of no row is no error, and a
+/// batch would commit without the one before it.
 fn advance_sql(lease: &Lease) -> String {
     format!(
         "WITH moved AS (UPDATE {} SET position = $1, updated_at = clock_timestamp(), \

@@ -34,8 +34,8 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Sends a request behind those sent before. Returns false where it could not even be sent: nothing may be sent behind
-    /// it then, least of all a COMMIT.
+    /// Sends a request behind those sent before. Returns false where it could not even be sent: nothing may be sent
+    /// behind it then, least of all a COMMIT.
     pub(super) async fn send(
         &mut self,
         step: Step,

@@ -75,7 +75,8 @@ impl Executor {
                         self.jobs.push_back(job);
                         continue;
                     }
-                    None => return Ok(()),
+                    // The handle aborts this task before it lets the thread go.
+                    None => return Err(Problem::bug("AP059", "the planning thread ended early", "see the log")),
                 },
                 Some(Mode::Folded(_)) => self.write_folded().await,
                 Some(Mode::SourceOrder) => self.write_in_source_order().await,
@@ -98,7 +99,8 @@ impl Executor {
                 outcome = exchange.outcome() => match outcome {
                     Ok(()) => self.front_done(),
                     Err((step, error)) => {
-                        // What is behind it fails by itself, at the compare-and-set. It is over before anything else is.
+                        // What is behind it fails by itself, at the compare-and-set. It is over before anything else
+                        // is.
                         for job in &mut self.jobs {
                             if let Some(exchange) = &mut job.sent {
                                 exchange.answered().await;
@@ -156,8 +158,8 @@ impl Executor {
         Ok(true)
     }
 
-    /// Sends a batch, which is prepared: BEGIN, checkpoint, statements, COMMIT. Returns false where it could not be sent to
-    /// its end; its answers then say why.
+    /// Sends a batch, which is prepared: BEGIN, checkpoint, statements, COMMIT. Returns false where it could not be
+    /// sent to its end; its answers then say why.
     async fn send_folded_job(&mut self, index: usize) -> bool {
         let Mode::Folded(plan) = self.jobs[index].mode.clone() else { return false };
         let batch = Arc::clone(&self.jobs[index].batch);

@@ -10,8 +10,8 @@ use crate::server_error;
 pub(super) enum Failure {
     /// The target refused a statement: the batch goes to source order, which finds the row.
     Refused(Error),
-    /// The checkpoint row was not where the batch begins: another transaction of ours, whose answer was lost, moved it, or
-    /// another owner took the stream.
+    /// The checkpoint row was not where the batch begins: another transaction of ours, whose answer was lost, moved
+    /// it, or another owner took the stream.
     Overtaken,
     /// It may succeed later.
     Interrupted(String),

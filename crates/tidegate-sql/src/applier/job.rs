@@ -32,8 +32,8 @@ impl Job {
         Job { batch, mode, sent: None }
     }
 
-    /// Goes from a folded plan that was refused to source order. What is not folded names its refusals itself, and a batch
-    /// without transactions has nothing that can be refused.
+    /// Goes from a folded plan that was refused to source order. What is not folded names its refusals itself, and a
+    /// batch without transactions has nothing that can be refused.
     pub(super) fn go_to_source_order(&mut self) -> Result<(), Problem> {
         if !matches!(self.mode, Mode::Folded(_)) || self.batch.transactions.is_empty() {
             let what = format!("the target refused the batch up to {} for no reason it named", self.batch.span.until);

@@ -1,4 +1,5 @@
-//! Writes batches to PostgreSQL: rows and checkpoint in one transaction, the next batch sent behind an unanswered COMMIT.
+//! Writes batches to PostgreSQL: rows and checkpoint in one transaction, the next batch sent behind an unanswered
+//! COMMIT.
 //!
 //! ```text
 //!   submit --> planning thread --> Executor: BEGIN, compare-and-set of the checkpoint, statements, COMMIT --> durable
@@ -99,10 +100,12 @@ impl Applier for PostgresApplier {
     /// [`durable`](Applier::durable), behind everything that is durable.
     async fn submit(&mut self, batch: Batch) -> Result<(), Problem> {
         self.verify_joins(&batch.span)?;
-        let Ok(permit) = self.room.acquire().await else { return Ok(()) };
-        permit.forget();
+        let room = self.room.acquire().await;
         self.accepted.applied = batch.span.until.clone();
-        self.planning.take(batch);
+        if let Ok(permit) = room {
+            permit.forget();
+            self.planning.take(batch);
+        }
         Ok(())
     }
 

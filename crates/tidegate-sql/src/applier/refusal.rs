@@ -42,7 +42,7 @@ pub(super) fn change(single: &Single, position: &Position, error: Error) -> Prob
             "AP057",
             what,
             why,
-            "change the target so that it takes the row, and start again: the stream goes on at exactly this transaction",
+            "change the target so that it takes the row, and start again: the stream goes on at this transaction",
         ),
     };
     problem.caused_by(error)

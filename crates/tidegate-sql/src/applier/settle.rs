@@ -6,8 +6,9 @@ use tidegate_model::{Position, Problem};
 
 use super::job::Job;
 
-/// Drops the jobs, or parts of the first one left, that are durable when the checkpoint stands at `position`, and returns
-/// how many whole jobs. A position that none of them could have left behind is a bug: it would skip or repeat rows.
+/// Drops the jobs, or parts of the first one left, that are durable when the checkpoint stands at `position`, and
+/// returns how many whole jobs. A position that none of them could have left behind is a bug: it would skip or repeat
+/// rows.
 pub(super) fn settle(jobs: &mut VecDeque<Job>, position: &Position) -> Result<usize, Problem> {
     let ended = jobs.iter().rposition(|job| job.batch.span.until == *position);
     let done = ended.map_or(0, |index| index + 1);

@@ -1,7 +1,7 @@
 //! Source order: change by change, which finds the one that the target refuses.
 //!
-//! Each source transaction becomes a target transaction with its own step of the checkpoint, so that after a refusal the
-//! checkpoint stands exactly before the transaction that was refused.
+//! Each source transaction becomes a target transaction with its own step of the checkpoint, so that after a refusal
+//! the checkpoint stands exactly before the transaction that was refused.
 
 use std::sync::Arc;
 
@@ -118,7 +118,8 @@ async fn write(
     let mut rows = 0;
     loop {
         let (singles, end) = receive(items).await?;
-        // Prepared before anything of this round is on its way: in a transaction that has failed nothing can be prepared.
+        // Prepared before anything of this round is on its way: in a transaction that has failed nothing can be
+        // prepared.
         connection.next_round();
         for (single, position) in &singles {
             for statement in &single.statements {

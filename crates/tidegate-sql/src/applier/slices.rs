@@ -1,6 +1,7 @@
 //! A transaction on disk: one transaction at the target, too, written slice by slice.
 //!
-//! Each slice stands behind a savepoint. One that is refused goes to source order from there, and the rest goes on folded.
+//! Each slice stands behind a savepoint. One that is refused goes to source order from there, and the rest goes on
+//! folded.
 
 use std::sync::Arc;
 
@@ -81,7 +82,8 @@ impl Writer<'_> {
     }
 
     async fn write_plan(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
-        self.text(Step::Savepoint, "SAVEPOINT slice").await?;
+        let savepoint = format!("SAVEPOINT slice{}", self.connection.renew_plans());
+        self.text(Step::Savepoint, savepoint).await?;
         self.connection.next_round();
         for (index, statement) in plan.statements.iter().enumerate() {
             let prepared = self.connection.prepare(&statement.sql).await;
@@ -106,7 +108,7 @@ impl Writer<'_> {
         single_file::write_inside(self.connection, &mut items).await
     }
 
-    async fn text(&mut self, step: Step, sql: &'static str) -> Result<(), Failure> {
+    async fn text(&mut self, step: Step, sql: impl Into<String>) -> Result<(), Failure> {
         let mut exchange = Exchange::default();
         self.connection.send_text(&mut exchange, step, sql).await;
         exchange.outcome().await.map_err(|(step, error)| Failure::of(step, error))

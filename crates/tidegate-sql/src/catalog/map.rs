@@ -4,8 +4,8 @@ use tidegate_model::{ColumnMap, ColumnName, Problem, ReplicaIdentity, SourceTabl
 
 use super::{TargetKind, TargetTable};
 
-/// Returns the indices of the columns that identify a row, ascending: the replica identity, or with FULL the primary key.
-/// Empty for a table without a key.
+/// Returns the indices of the columns that identify a row, ascending: the replica identity, or with FULL the primary
+/// key. Empty for a table without a key.
 pub fn key_of(source: &SourceTable, primary_key: &[ColumnName]) -> Vec<usize> {
     let in_key = |index: &usize| {
         let column = &source.columns[*index];

@@ -9,8 +9,8 @@ use super::{Firing, ForeignKey, Rule, TargetColumn, TargetKind, TargetTable, Tri
 use crate::server_error;
 
 /// A type is comparable if it, or what it is a domain over, has an operator class that an index uses by default. Arrays
-/// and enums have one for all of their kind, but an array only as far as its element has; ranges and composites are taken
-/// as they are declared.
+/// and enums have one for all of their kind, but an array only as far as its element has; ranges and composites are
+/// taken as they are declared.
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod),
        a.attnotnull, a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '',

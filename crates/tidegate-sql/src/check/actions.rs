@@ -1,7 +1,7 @@
 //! What would change rows of the target behind the plan: triggers, rules, and foreign keys with actions.
 //!
-//! A folded batch and ON DELETE CASCADE lose a child without a word, and a trigger that writes makes rows that no source
-//! ever had. Under `session_replication_role = replica` the ordinary ones rest.
+//! A folded batch and ON DELETE CASCADE lose a child without a word, and a trigger that writes makes rows that no
+//! source ever had. Under `session_replication_role = replica` the ordinary ones rest.
 
 use tidegate_model::{Finding, Severity};
 

@@ -33,8 +33,8 @@ pub struct TargetQuestion<'a> {
     pub key: &'a StateKey,
     /// What it wants to write.
     pub tables: &'a [WantedTable],
-    /// The names of the source's types by OID (see [`type_names`](crate::catalog::type_names)); columns of types that are
-    /// missing here are not compared.
+    /// The names of the source's types by OID (see [`type_names`](crate::catalog::type_names)); columns of types that
+    /// are missing here are not compared.
     pub source_types: &'a HashMap<u32, String>,
     /// The tables hold the data already (`--no-copy`), so that rows in them are no finding.
     pub no_copy: bool,

@@ -1,8 +1,8 @@
 //! Writing chunks.
 //!
-//! The record of a chunk is inserted before its rows: of two transactions with one chunk, the second waits for the first and
-//! then fails before it has written anything. That settles a lost answer, too: whoever tries again finds the record, or
-//! finds it missing once nobody can commit it any more.
+//! The record of a chunk is inserted before its rows: of two transactions with one chunk, the second waits for the
+//! first and then fails before it has written anything. That settles a lost answer, too: whoever tries again finds the
+//! record, or finds it missing once nobody can commit it any more.
 
 use std::fmt;
 use std::pin::Pin;
@@ -149,7 +149,8 @@ impl ChunkWriter for PostgresChunkWriter {
         let rows = open.rows.as_mut().finish().await.map_err(refused)?;
         let key = &self.sessions.lease().key;
         let (condition, name) = (key.condition(), quote::literal(&open.name));
-        // The record of the table is touched last: workers on one table wait for each other only from here to the commit.
+        // The record of the table is touched last: workers on one table wait for each other only from here to the
+        // commit.
         let sql = format!(
             "UPDATE {copy_chunk} SET rows = {rows}, bytes = {bytes} \
               WHERE {condition} AND source_table = {name} AND chunk = {chunk}; \

@@ -1,5 +1,5 @@
-//! Foreign keys of the target: tables are loaded at different points and in any order, so they cannot hold until the stream
-//! has passed the last point.
+//! Foreign keys of the target: tables are loaded at different points and in any order, so they cannot hold until the
+//! stream has passed the last point.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use super::problem;
 use super::session::Sessions;
 use crate::quote;
 
-/// Foreign keys of tables being loaded, and of tables of the stream that refer to one being loaded. One that a partition
-/// has from its partitioned table is a matter of the latter ($3: also those).
+/// Foreign keys of tables being loaded, and of tables of the stream that refer to one being loaded. One that a
+/// partition has from its partitioned table is a matter of the latter ($3: also those).
 const FOREIGN_KEYS: &str = "
 WITH RECURSIVE
   stream AS (SELECT to_regclass(name) AS oid FROM unnest($1::text[]) AS name),
@@ -40,8 +40,8 @@ SELECT t.relkind = 'p', c.oid IS NOT NULL, coalesce(c.convalidated, false)
   LEFT JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid AND c.contype = 'f' AND c.conname = $2
  WHERE t.oid = $1::text::regclass";
 
-/// Takes foreign keys away, each in a transaction of its own with the record of it. Where our role may not, a session in
-/// which they do nothing serves as well.
+/// Takes foreign keys away, each in a transaction of its own with the record of it. Where our role may not, a session
+/// in which they do nothing serves as well.
 pub(super) async fn take_away(sessions: &Sessions, stream: &[TableMap], loading: &[TableMap]) -> Result<(), Problem> {
     let names = |maps: &[TableMap]| -> Vec<String> {
         maps.iter().map(|map| &map.target).collect::<BTreeSet<_>>().into_iter().map(quote::table).collect()
@@ -125,8 +125,8 @@ async fn add(sessions: &Sessions, missing: &Missing) -> Result<Added, Problem> {
     Ok(if is_valid || at_once { Added::Whole } else { Added::ToBeValidated })
 }
 
-/// Not under the lease: it would hold up every batch of the stream until the last row is checked, and validating what is
-/// there does no harm whoever does it.
+/// Not under the lease: it would hold up every batch of the stream until the last row is checked, and validating what
+/// is there does no harm whoever does it.
 async fn validate(sessions: &Sessions, missing: &Missing) -> Result<(), Problem> {
     tracing::info!(table = missing.table, name = missing.name, "validating a foreign key");
     let session = sessions.take().await?;

@@ -7,14 +7,15 @@ use super::session::Transaction;
 use crate::quote;
 
 /// Built-in types whose binary form means the same on every server of the supported versions. Not in it: types whose
-/// binary form holds OIDs of one database (the `reg` types, and everything made by users), those without one (`aclitem`),
-/// and `xml`, whose binary form depends on its declared encoding.
+/// binary form holds OIDs of one database (the `reg` types, and everything made by users), those without one
+/// (`aclitem`), and `xml`, whose binary form depends on its declared encoding.
 const BINARY_TYPES: [u32; 42] = [
     16, 17, 18, 19, 20, 21, 23, 25, 26, 27, 114, 600, 601, 602, 603, 604, 628, 650, 700, 701, 718, 774, 790, 829, 869,
     1042, 1043, 1082, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700, 2950, 3220, 3614, 3615, 3802, 4072,
 ];
 
-/// The arrays of the types above (all but `jsonpath` and such rarities), and the ranges and multiranges with their arrays.
+/// The arrays of the types above (all but `jsonpath` and such rarities), and the ranges and multiranges with their
+/// arrays.
 const BINARY_ARRAYS_AND_RANGES: [u32; 63] = [
     1000, 1001, 1002, 1003, 1005, 1007, 1009, 1010, 1014, 1015, 1016, 1017, 1018, 1019, 1020, 1021, 1022, 1027, 1028,
     1040, 1041, 1115, 1182, 1183, 1185, 1187, 1231, 1270, 1561, 1563, 199, 629, 651, 719, 775, 791, 2951, 3221, 3643,

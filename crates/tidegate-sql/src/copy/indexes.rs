@@ -10,8 +10,8 @@ use super::session::{Sessions, Transaction};
 use crate::quote;
 
 /// What can be brought back exactly from its definition. Left in place: indexes of partitioned tables, those in a
-/// tablespace of their own, invalid ones, those with a mark (CLUSTER, REPLICA IDENTITY) or statistics targets, exclusion
-/// constraints, and everything of a table that our role does not own.
+/// tablespace of their own, invalid ones, those with a mark (CLUSTER, REPLICA IDENTITY) or statistics targets,
+/// exclusion constraints, and everything of a table that our role does not own.
 const INDEXES: &str = "
 SELECT ic.relname::text, con.conname::text, pg_get_indexdef(i.indexrelid), pg_get_constraintdef(con.oid)
   FROM pg_catalog.pg_index i
@@ -27,8 +27,8 @@ SELECT ic.relname::text, con.conname::text, pg_get_indexdef(i.indexrelid), pg_ge
    AND pg_has_role(t.relowner, 'USAGE')
  ORDER BY con.conname NULLS FIRST, ic.relname";
 
-/// Takes the indexes and keys of a table away, each in a transaction of its own with the record of it. One that something
-/// else depends on stays.
+/// Takes the indexes and keys of a table away, each in a transaction of its own with the record of it. One that
+/// something else depends on stays.
 pub(super) async fn take_away(sessions: &Sessions, table: &TableName) -> Result<(), Problem> {
     let session = sessions.take().await?;
     let rows = session.query(INDEXES, &[&quote::table(table)]).await.map_err(problem::target("list indexes"))?;

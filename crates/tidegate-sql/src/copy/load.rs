@@ -9,8 +9,8 @@ use super::session::{Sessions, Transaction};
 use super::{format, problem};
 use crate::quote;
 
-/// Makes a table ready for its first chunk: the check that it is empty (or ours to empty) and the record that it is being
-/// copied are one transaction.
+/// Makes a table ready for its first chunk: the check that it is empty (or ours to empty) and the record that it is
+/// being copied are one transaction.
 pub(super) async fn begin(sessions: &Sessions, table: &TableMap) -> Result<Load, Problem> {
     let key = &sessions.lease().key;
     let source = &table.source.name;
@@ -52,7 +52,8 @@ async fn refuse_rows(transaction: &Transaction, target: &TableName) -> Result<()
     if row.get(0) { Err(problem::not_empty(target)) } else { Ok(()) }
 }
 
-/// Removes rows that earlier copies wrote. TRUNCATE is refused where foreign keys refer to the table, or without the right.
+/// Removes rows that earlier copies wrote. TRUNCATE is refused where foreign keys refer to the table, or without the
+/// right.
 async fn empty(transaction: &Transaction, target: &TableName) -> Result<(), Problem> {
     let table = quote::table(target);
     let truncate =

@@ -64,9 +64,9 @@ impl PostgresCopyTarget {
         PostgresCopyTarget { sessions: Sessions::new(settings, name, lease), indexes_kept_below_bytes }
     }
 
-    /// Brings back the foreign keys that [`CopyTarget::prepare`] took away, and checks every row against them. To be called
-    /// once the stream has passed the highest point of the tables; may be repeated. Writers wait only while a key is added,
-    /// not while rows are checked.
+    /// Brings back the foreign keys that [`CopyTarget::prepare`] took away, and checks every row against them. To be
+    /// called once the stream has passed the highest point of the tables; may be repeated. Writers wait only while a
+    /// key is added, not while rows are checked.
     pub async fn restore_foreign_keys(&self) -> Result<(), Problem> {
         foreign_keys::restore(&self.sessions).await
     }

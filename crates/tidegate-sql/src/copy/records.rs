@@ -42,14 +42,15 @@ impl CopyRecord {
     }
 }
 
-/// Writes a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it ambiguous.
+/// Writes a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it
+/// ambiguous.
 pub(crate) fn state_name(table: &TableName) -> String {
     let plain = |part: &str| !part.contains(['.', '"']);
     if plain(&table.schema) && plain(&table.name) { table.to_string() } else { crate::quote::table(table) }
 }
 
-/// Enters the tables that the state does not know yet, and returns all of them as it knows them. A copied table keeps the
-/// map with which it was copied. May be repeated.
+/// Enters the tables that the state does not know yet, and returns all of them as it knows them. A copied table keeps
+/// the map with which it was copied. May be repeated.
 pub async fn plan(client: &Client, lease: &Lease, tables: Vec<PlannedTable>) -> Result<Vec<CopyTable>, Problem> {
     let names: Vec<String> = tables.iter().map(|table| state_name(&table.map.source.name)).collect();
     let targets: Vec<String> = tables.iter().map(|table| state_name(&table.map.target)).collect();
@@ -119,7 +120,8 @@ fn read_record(row: &Row) -> Result<CopyRecord, Problem> {
     })
 }
 
-/// Takes a table as it is: nothing of it is read, and the stream applies to it from the route's point on. May be repeated.
+/// Takes a table as it is: nothing of it is read, and the stream applies to it from the route's point on. May be
+/// repeated.
 pub async fn mark_copied(client: &Client, lease: &Lease, route: &TableRoute) -> Result<(), Problem> {
     let sql = format!(
         "UPDATE {} SET state = 'copied', route = $2::text::jsonb WHERE {} AND source_table = $1",
@@ -134,13 +136,15 @@ pub async fn mark_copied(client: &Client, lease: &Lease, route: &TableRoute) -> 
     if known { Ok(()) } else { Err(problem::not_planned(&route.map.source.name)) }
 }
 
-/// Makes a table be copied again at a new point. Its rows at the target are ours, so they will be removed. May be repeated.
+/// Makes a table be copied again at a new point. Its rows at the target are ours, so they will be removed. May be
+/// repeated.
 pub async fn recopy(client: &Client, lease: &Lease, table: &TableName) -> Result<(), Problem> {
     let name = state_name(table);
     let condition = format!("{} AND source_table = $1", lease.key.condition());
     // A table that was taken as it is (copies = 0) becomes ours by this command.
     let plan_again = format!(
-        "UPDATE {} SET state = 'planned', route = NULL, rows = 0, bytes = 0, copies = greatest(copies, 1) WHERE {condition}",
+        "UPDATE {} SET state = 'planned', route = NULL, rows = 0, bytes = 0, copies = greatest(copies, 1) \
+         WHERE {condition}",
         lease.key.table("copy_table")
     );
     let forget_chunks = format!("DELETE FROM {} WHERE {condition}", lease.key.table("copy_chunk"));

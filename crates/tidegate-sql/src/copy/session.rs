@@ -68,22 +68,9 @@ impl Sessions {
     async fn open(&self) -> Result<CopySession, Problem> {
         let session = Session::connect(&self.0.settings, &self.0.name.application_name("copy")).await?;
         // The server ends what a dead process of ours left running, an index being built for instance.
-        let watched = session.batch_execute("SET client_connection_check_interval = '1s'").await;
-        let replica = session.batch_execute("SET session_replication_role = replica").await;
-        if let Err(error) = &watched {
-            tracing::debug!(error = %error, "the server cannot notice closed connections");
-        }
-        if session.is_closed() {
-            replica.map_err(problem::target("open a session"))?;
-            watched.map_err(problem::target("open a session"))?;
-            return self.retry_later();
-        }
-        Ok(CopySession { is_replica: replica.is_ok(), session })
-    }
-
-    fn retry_later(&self) -> Result<CopySession, Problem> {
-        let why = "the connection was closed right after it was made";
-        Err(Problem::transient("CP006", "the copy failed at the target: open a session", why, "nothing: it is retried"))
+        try_to(&session, "SET client_connection_check_interval = '1s'").await?;
+        let is_replica = try_to(&session, "SET session_replication_role = replica").await?;
+        Ok(CopySession { session, is_replica })
     }
 
     /// Begins a transaction that only the owner of the stream can have.
@@ -97,6 +84,18 @@ impl Sessions {
             }
             Err(error) => Err(problem::target("begin a transaction")(error)),
         }
+    }
+}
+
+/// Runs what the server may refuse, and returns whether it did not.
+async fn try_to(session: &Session, sql: &str) -> Result<bool, Problem> {
+    match session.batch_execute(sql).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.as_db_error().is_some() => {
+            tracing::debug!(error = %error, sql, "the target does without");
+            Ok(false)
+        }
+        Err(error) => Err(problem::target("open a session")(error)),
     }
 }
 
@@ -116,7 +115,8 @@ impl Deref for Transaction {
 }
 
 impl Transaction {
-    /// Commits. An error without an answer leaves open what happened: what is done in these transactions may be repeated.
+    /// Commits. An error without an answer leaves open what happened: what is done in these transactions may be
+    /// repeated.
     pub(super) async fn commit(self) -> Result<(), Problem> {
         self.session.batch_execute("COMMIT").await.map_err(problem::target("commit"))?;
         self.sessions.give(self.session);

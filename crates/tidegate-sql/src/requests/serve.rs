@@ -90,8 +90,8 @@ impl<'a> RequestServer<'a> {
     }
 }
 
-/// Answers requests to drain until `stop`: each once `applied` has reached its position. Other requests are answered with
-/// an error. Connects again for as long as it takes.
+/// Answers requests to drain until `stop`: each once `applied` has reached its position. Other requests are answered
+/// with an error. Connects again for as long as it takes.
 pub async fn serve_drains(
     settings: Settings,
     lease: Lease,
@@ -144,7 +144,10 @@ async fn serve_over_one_session(
 
 /// Returns the position a drain waits for, or the answer that says that this is none.
 fn drain_position(request: &Request) -> Result<Position, Value> {
-    let refused = |what: String, why: &str| json!({ "error": { "code": "ST015", "what": what, "why": why, "next": "ask with a matching program" } });
+    let refused = |what: String, why: &str| {
+        let next = "ask with a matching program";
+        json!({ "error": { "code": "ST015", "what": what, "why": why, "next": next } })
+    };
     if request.kind != DRAIN {
         let what = format!("the owner does not know requests of kind \"{}\"", request.kind);
         return Err(refused(what, "it is of another version than the command"));

@@ -41,14 +41,15 @@ pub async fn read_checkpoint(client: &Client, key: &StateKey) -> Result<Option<C
     row.as_ref().map(CheckpointRow::from_row).transpose()
 }
 
-/// Records that a start point is about to be made in `history`, and that none is known. Fails where another epoch owns the
-/// stream or a start point is known already.
+/// Records that a start point is about to be made in `history`, and that none is known. Fails where another epoch
+/// owns the stream or a start point is known already.
 pub async fn store_intention(client: &Client, lease: &Lease, history: &Value) -> Result<(), Problem> {
     let set = "history = $1::text::jsonb, committed_at = NULL";
     store(client, lease, set, &[&history.to_string()], "position IS NULL").await
 }
 
-/// Forgets the start point, because a new one is about to be made in `history`. Fails where another epoch owns the stream.
+/// Forgets the start point, because a new one is about to be made in `history`. Fails where another epoch owns the
+/// stream.
 pub async fn forget_start(client: &Client, lease: &Lease, history: &Value) -> Result<(), Problem> {
     let set = "history = $1::text::jsonb, position = NULL, committed_at = NULL";
     store(client, lease, set, &[&history.to_string()], "true").await
@@ -60,8 +61,8 @@ pub async fn store_history(client: &Client, lease: &Lease, history: &Value) -> R
     store(client, lease, "history = $1::text::jsonb", &[&history.to_string()], "position IS NOT NULL").await
 }
 
-/// Records the start point: everything at or before `position` comes from the copy, everything after it from the stream.
-/// Fails where another epoch owns the stream or a start point is known already.
+/// Records the start point: everything at or before `position` comes from the copy, everything after it from the
+/// stream. Fails where another epoch owns the stream or a start point is known already.
 pub async fn store_start(client: &Client, lease: &Lease, position: &Position, history: &Value) -> Result<(), Problem> {
     let set = "history = $1::text::jsonb, position = $2, committed_at = NULL";
     store(client, lease, set, &[&history.to_string(), &position.to_string()], "position IS NULL").await

@@ -23,8 +23,8 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts to reach the target again.
 const RECONNECT_EVERY_MAX: Duration = Duration::from_secs(5);
 
-/// The ownership of a stream. Dropping it without [`Ownership::release`] looks like a crash to the next owner, which then
-/// takes over at once.
+/// The ownership of a stream. Dropping it without [`Ownership::release`] looks like a crash to the next owner, which
+/// then takes over at once.
 #[derive(Debug)]
 pub struct Ownership {
     lease: Lease,

@@ -36,8 +36,8 @@ impl Part {
     }
 }
 
-/// Makes what is missing of the state tables. Safe to repeat and to run at the same time from several processes; a state
-/// that is up to date is only read. A state written by a newer program is refused.
+/// Makes what is missing of the state tables. Safe to repeat and to run at the same time from several processes; a
+/// state that is up to date is only read. A state written by a newer program is refused.
 pub async fn install(client: &Client, schema: &StateSchema, part: Part) -> Result<(), Problem> {
     if is_installed(client, schema, part).await? {
         return Ok(());
@@ -81,8 +81,8 @@ async fn install_locked(client: &Client, schema: &StateSchema, part: Part) -> Re
     Ok(())
 }
 
-/// `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do, so it is looked for
-/// first: an administrator may have made the schema for a role without that right.
+/// `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do, so it is looked
+/// for first: an administrator may have made the schema for a role without that right.
 async fn make_schema(client: &Client, schema: &StateSchema) -> Result<(), Problem> {
     let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
     let row = client.query_one(sql, &[&schema.as_str()]).await.map_err(failed("look for the schema"))?;

@@ -115,8 +115,8 @@ impl Pair {
     }
 }
 
-/// Writes generation 1 of a migration, where the database does not know it yet. The target is written first: a source that
-/// knows a migration of which its target knows nothing is then another target's source.
+/// Writes generation 1 of a migration, where the database does not know it yet. The target is written first: a source
+/// that knows a migration of which its target knows nothing is then another target's source.
 pub async fn write_migration(
     client: &Client,
     schema: &StateSchema,

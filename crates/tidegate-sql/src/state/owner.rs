@@ -35,8 +35,8 @@ pub struct OwnerRow {
 pub(super) const HEARTBEAT_STALE: Duration = Duration::from_secs(10);
 
 impl OwnerRow {
-    /// Returns whether the owner seems to be running: it has not stopped, was heard of lately, and, if it ran on this host,
-    /// its process is there.
+    /// Returns whether the owner seems to be running: it has not stopped, was heard of lately, and, if it ran on this
+    /// host, its process is there.
     pub fn seems_alive(&self) -> bool {
         let fresh = self.heartbeat_age_seconds < HEARTBEAT_STALE.as_secs_f64();
         !self.stopped && fresh && !super::process::is_gone(&self.process)

@@ -10,8 +10,8 @@
 //!   --take-over?                 yes --> take       otherwise say who owns it, wait, look again
 //! ```
 //!
-//! *Take* is the epoch: once it is higher, no transaction of an older owner can commit. Raising it waits for a transaction
-//! of the old owner that is still open at the server, and such a leftover is ended.
+//! *Take* is the epoch: once it is higher, no transaction of an older owner can commit. Raising it waits for a
+//! transaction of the old owner that is still open at the server, and such a leftover is ended.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Which process this is, so that the next one can tell whether it is gone.
 //!
 //! A host name and a pid are not enough: containers share host names, and pids are used again. The text is
-//! `boot/namespace/pid/start/number`: boot id and pid namespace say on which machine a pid means something, its start time
-//! says whether it is still the same process, and the number tells owners of one process apart.
+//! `boot/namespace/pid/start/number`: boot id and pid namespace say on which machine a pid means something, its start
+//! time says whether it is still the same process, and the number tells owners of one process apart.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};

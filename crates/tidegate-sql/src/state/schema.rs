@@ -72,14 +72,15 @@ impl StateKey {
         advisory_key(&format!("tidegate/{}/{}/{}", self.schema, self.migration, self.stream))
     }
 
-    /// Returns the condition that selects the rows of the stream. The key is made of checked names, so that it can stand
-    /// in the text.
+    /// Returns the condition that selects the rows of the stream. The key is made of checked names, so that it can
+    /// stand in the text.
     pub(crate) fn condition(&self) -> String {
         format!("migration = '{}' AND stream = '{}'", self.migration, self.stream)
     }
 }
 
-/// Returns a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it ambiguous.
+/// Returns a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it
+/// ambiguous.
 pub(crate) fn table_text(table: &TableName) -> String {
     let plain = |part: &str| !part.contains(['.', '"']);
     if plain(&table.schema) && plain(&table.name) { table.to_string() } else { quote::table(table) }

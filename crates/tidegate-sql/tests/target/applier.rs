@@ -181,34 +181,28 @@ async fn without_the_right_to_rest_triggers_foreign_keys_hold_and_parents_go_fir
     assert_eq!(target.checkpoint().await, at(12).to_string());
 }
 
-/// The table was small when it was analyzed: the planner would read all of it for each batch.
+/// The table had one row when it was analyzed, and the first plans were made for that.
 #[tokio::test]
-async fn rows_are_found_by_index_in_a_table_that_has_grown() {
+async fn rows_are_found_by_index_in_a_table_that_grows() {
     let target = Target::new(TABLE).await;
     target.sql("ALTER TABLE t SET (autovacuum_enabled = off); INSERT INTO t VALUES (0, 'first'); ANALYZE t").await;
     let owner = target.own().await;
     let (route, t) = table();
     let mut applier = target.applier(owner.lease(), [route]).await;
-    applier.submit(batch(10, vec![transaction(11, vec![t.update("0 second"), t.insert("1000000 x")])])).await.unwrap();
-    applier.submit(batch(11, vec![transaction(12, vec![t.delete("1000000 -")])])).await.unwrap();
-    durable(&mut applier, 10, 12).await.unwrap();
-    target.sql("INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 100000) g").await;
-    let lsns = 12..22;
-    for lsn in lsns.clone() {
-        let first = (lsn - 12) * 1_000 + 1;
-        let update = |id: u64| t.update(&format!("{id} m{id}"));
-        let changes = (first..first + 1_000).map(update).chain([t.delete(&format!("{} -", 50_000 + first))]).collect();
-        applier.submit(batch(lsn, vec![transaction(lsn + 1, changes)])).await.unwrap();
+    for step in 0..50 {
+        let lsn = 10 + step * 2;
+        let first = step * 1_000 + 1;
+        let inserts = (first..first + 1_000).map(|id| t.insert(&format!("{id} n{id}"))).collect();
+        applier.submit(batch(lsn, vec![transaction(lsn + 1, inserts)])).await.unwrap();
+        let updates = (0..100).map(|n| t.update(&format!("{} m{lsn}n{n}", n * (step + 1) * 10)));
+        let changes = updates.chain([t.delete(&format!("{} -", first + 1))]).collect();
+        applier.submit(batch(lsn + 1, vec![transaction(lsn + 2, changes)])).await.unwrap();
     }
-    durable(&mut applier, 12, lsns.end).await.unwrap();
+    durable(&mut applier, 10, 110).await.unwrap();
     drop(applier);
     let figures = "pg_stat_user_tables WHERE relname = 't'";
-    target.until("the session has told its figures", &format!("SELECT n_tup_upd > 10000 FROM {figures}")).await;
+    target.until("the session has told its figures", &format!("SELECT n_tup_del = 50 FROM {figures}")).await;
     let read = target.number(&format!("SELECT seq_tup_read + idx_tup_fetch FROM {figures}")).await;
-    let all = target
-        .text(&format!(
-            "SELECT seq_scan, seq_tup_read, idx_scan, idx_tup_fetch, n_tup_upd, n_tup_hot_upd FROM {figures}"
-        ))
-        .await;
-    assert!(read < 50_000, "{read} rows were read to change 10,000: {all}");
+    // Reading all of it each time would be more than two million.
+    assert!(read < 50_000, "{read} rows were read to change 5,000");
 }

@@ -68,14 +68,16 @@ async fn a_batch_cut_off_before_its_commit_is_sent_again() {
     assert_eq!(target.text("SELECT id FROM t ORDER BY 1").await, "1 11 12 13");
 }
 
-/// Under `session_replication_role = replica` deferred unique constraints rest, so a constraint trigger that always fires
-/// refuses the commit.
+/// Under `session_replication_role = replica` deferred unique constraints rest, so a constraint trigger that always
+/// fires refuses the commit.
 #[tokio::test]
 async fn a_commit_that_fails_takes_nothing_of_the_batches_behind_it() {
     let schema = "CREATE TABLE t (id int PRIMARY KEY, name text);
         CREATE TABLE switch (refuse bool); INSERT INTO switch VALUES (true);
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF NEW.name = 'bad' AND (SELECT refuse FROM public.switch) THEN RAISE 'refused' USING ERRCODE = '23514'; END IF;
+            IF NEW.name = 'bad' AND (SELECT refuse FROM public.switch) THEN
+                RAISE 'refused' USING ERRCODE = '23514';
+            END IF;
             RETURN NULL; END $$;
         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION refuse();

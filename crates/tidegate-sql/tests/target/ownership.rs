@@ -138,7 +138,10 @@ async fn a_zombie_that_commits_first_is_read_by_the_new_owner() {
         let (config, waiting) = (target.owner_config(), remember(&seen));
         async move { take(&config, waiting).await }
     });
-    let told = |waiting: &Waiting| matches!(waiting, Waiting::Transaction { application_name, .. } if application_name == "zombie of another name");
+    let told = |waiting: &Waiting| match waiting {
+        Waiting::Transaction { application_name, .. } => application_name == "zombie of another name",
+        _ => false,
+    };
     while !seen.lock().unwrap().iter().any(told) {
         tokio::task::yield_now().await;
     }

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// Passes bytes on to a server. Once told to, it withholds what the server answers; once cut, it closes every connection
-/// it has, and passes new ones on as before.
+/// Passes bytes on to a server. Once told to, it withholds what the server answers; once cut, it closes every
+/// connection it has, and passes new ones on as before.
 pub struct Proxy {
     pub port: u16,
     control: Arc<Control>,

@@ -54,7 +54,8 @@ async fn a_giant_transaction_arrives_whole_between_its_neighbours() {
     applier.submit(batch(12, vec![transaction(13, vec![t.delete("30000 -")])])).await.unwrap();
     durable(&mut applier, 10, 13).await.unwrap();
     assert_eq!(target.text("SELECT count(*), max(id) FROM t").await, "30000|29999");
-    // One commit for all of it: every row carries a transaction id (or that of a subtransaction) between its neighbours'.
+    // One commit for all of it: every row carries a transaction id (or that of a subtransaction) between its
+    // neighbours'.
     assert_eq!(applier.progress().borrow().rows, 30_002);
 }
 

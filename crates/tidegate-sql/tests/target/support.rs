@@ -69,7 +69,8 @@ impl Target {
     pub async fn text(&self, query: &str) -> String {
         let sql = format!(
             "SELECT coalesce(string_agg(concat_ws('|', VARIADIC r.a), ' '), '') FROM \
-             (SELECT ARRAY(SELECT coalesce(v.value, '-') FROM json_each_text(row_to_json(q)) AS v) AS a FROM ({query}) AS q) AS r"
+             (SELECT ARRAY(SELECT coalesce(v.value, '-') FROM json_each_text(row_to_json(q)) AS v) AS a \
+             FROM ({query}) AS q) AS r"
         );
         self.session.query_one(&sql, &[]).await.unwrap().get(0)
     }
@@ -96,8 +97,8 @@ impl Target {
         OwnerConfig { settings: self.settings(), key: self.key.clone(), take_over: false }
     }
 
-    /// Takes the stream, which nobody owns, or whose owner was dropped just now, and makes `at(10)` its start point if it
-    /// has none.
+    /// Takes the stream, which nobody owns, or whose owner was dropped just now, and makes `at(10)` its start point
+    /// if it has none.
     pub async fn own(&self) -> Ownership {
         let owner = timeout(LIMIT, take(&self.owner_config(), |_| {})).await.unwrap().unwrap();
         if owner.start().position.is_none() {

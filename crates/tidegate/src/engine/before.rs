@@ -1,7 +1,7 @@
 //! What both databases know of a migration before anything is written, and the refusals that follow from it.
 
 use tidegate_model::{CopyState, Position, Problem};
-use tidegate_source_postgres::{History, slot};
+use tidegate_source_postgres::{History, history, slot};
 use tidegate_sql::copy::{CopyRecord, read_records};
 use tidegate_sql::state::{self, CheckpointRow, Pair, Part, StateKey};
 
@@ -48,9 +48,13 @@ impl Before {
             (Some(at), Some(history)) if !wishes.recreate_slot => {
                 slot::verify_resume(&ends.source, name, &history, &at).await?;
             }
+            (None, _) if wishes.no_copy_from.is_some() => self.verify_start(ends, migration, wishes).await?,
+            _ if wishes.recreate_slot => {
+                drop(slot::replaceable(&ends.source_session, name, &name.object_name()).await?);
+            }
             (None, None) => {
                 let found = slot::claimable(&ends.source_session, name, &name.object_name()).await?;
-                if found.is_some() && wishes.no_copy_from.is_none() && !wishes.recreate_slot {
+                if found.is_some() {
                     return Err(slot_of_another(migration));
                 }
             }
@@ -60,6 +64,14 @@ impl Before {
             return Err(begun_already(migration));
         }
         self.pair.verify(name, self.position().is_some())
+    }
+
+    /// Refuses a start without a copy that the slot does not reach back to.
+    async fn verify_start(&self, ends: &Ends, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
+        let Some(at) = &wishes.no_copy_from else { return Ok(()) };
+        let object = migration.name.object_name();
+        let history = history::identify(&ends.source, &migration.name, &object, &object).await?;
+        slot::verify_resume(&ends.source, &migration.name, &history, at).await.map(drop)
     }
 }
 

@@ -18,9 +18,12 @@ mod start;
 mod streaming;
 mod watch;
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -32,6 +35,9 @@ use board::Board;
 pub use display::line;
 pub use ends::Ends;
 pub use preflight::{Verdict, run as preflight};
+
+/// How long the target may take to note that its owner has stopped, and why.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is asked of a run beyond going on.
 #[derive(Debug, Clone, Default)]
@@ -85,9 +91,11 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
     };
     showing.abort();
     board.change(|status| status.state = StreamState::Stopped);
-    let released = ownership.release(result.as_ref().err()).await;
-    if let Err(problem) = &released {
-        info!(error = %problem.what, "the stream could not be given back in order");
+    // A target that does not answer keeps nobody from stopping: the next owner finds this one gone.
+    match timeout(RELEASE_TIMEOUT, ownership.release(result.as_ref().err())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => info!(error = %problem.what, "the stream could not be given back in order"),
+        Err(_elapsed) => info!("the stream could not be given back in order: the target does not answer"),
     }
     result.map_err(Failure::stopped)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableName};
-use tidegate_source_postgres::{TableFilter, catalog, check::source_findings};
+use tidegate_source_postgres::{TableFilter, catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
 use tidegate_sql::catalog::{map_table, read_tables, type_names};
 use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;
@@ -74,6 +74,7 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
     let key = state_key(migration)?;
     let filter = TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?;
     let mut findings = source_findings(&ends.source, &migration.name, &filter).await?;
+    findings.retain(|finding| !(wishes.recreate_slot && finding.code == SLOT_OF_SOMEBODY));
 
     let started = before.position().is_some() && !wishes.recreate_slot;
     let mut tables = Tables::list(ends, &filter).await?;
