@@ -1,7 +1,7 @@
 //! Two-phase commit at the source. Servers of their own: a slot waits for every transaction of its cluster.
 
 use tidegate_testkit::wait::{PATIENCE, wait_until};
-use tidegate_testkit::{Migration, start_server, target_server};
+use tidegate_testkit::{Migration, Session, start_server, target_server};
 use tidegate_throwaway::Server;
 
 #[test]
@@ -41,15 +41,20 @@ fn a_start_killed_while_its_slot_waits_leaves_nothing_that_blocks_the_next() {
     let migration = Migration::on(&source, &target_server(), "slot_waits");
     migration.both("CREATE TABLE t (id int PRIMARY KEY)");
     migration.source.sql("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'blocker'");
+    let mut open = Session::open(&migration.source);
+    let pid = open.sql("SELECT pg_backend_pid()");
+    open.sql("BEGIN; INSERT INTO t VALUES (2)");
     for _ in 0..2 {
         let mut engine = migration.start();
-        wait_until("the engine waits for the transaction", PATIENCE, || {
+        wait_until("the engine names what it waits for", PATIENCE, || {
             engine.assert_running();
-            engine.log().contains("blocker") || engine.stdout().contains("blocker")
+            let told = engine.log() + &engine.stdout();
+            told.contains("blocker") && told.contains(&pid)
         });
         engine.kill9();
     }
     let mut engine = migration.start();
+    open.sql("COMMIT");
     migration.source.sql("COMMIT PREPARED 'blocker'");
     migration.wait_state(&mut engine, "streaming");
     migration.drain();

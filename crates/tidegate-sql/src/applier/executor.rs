@@ -177,11 +177,16 @@ impl Executor {
     }
 
     async fn write_in_source_order(&mut self) -> Result<(), Failure> {
+        if self.write_whole_in_source_order().await? {
+            self.shared.show(|progress| progress.batches_in_source_order += 1);
+            self.front_done();
+            return Ok(());
+        }
         self.connection().await?;
         let connection = self.connection.as_mut().expect("it was made just now");
         let front = self.jobs.front().expect("there is a batch to write");
         let batch = Arc::clone(&front.batch);
-        info!(after = %batch.span.after, until = %batch.span.until, "writing a batch in source order");
+        info!(after = %batch.span.after, until = %batch.span.until, "writing a batch transaction by transaction");
         let mut items = single_file::transactions(&batch, self.routes.clone(), self.rights);
         let mut after = batch.span.after.clone();
         for (index, transaction) in batch.transactions.iter().enumerate() {
@@ -204,6 +209,30 @@ impl Executor {
         self.after_success();
         self.shared.batch_done();
         Ok(())
+    }
+
+    /// Writes the first batch in source order and in one transaction. Returns false where that is refused: one of its
+    /// transactions will say why.
+    async fn write_whole_in_source_order(&mut self) -> Result<bool, Failure> {
+        self.connection().await?;
+        let connection = self.connection.as_mut().expect("it was made just now");
+        let batch = &self.jobs.front().expect("there is a batch to write").batch;
+        if batch.transactions.len() < 2 {
+            return Ok(false);
+        }
+        let mut items = single_file::whole(batch, self.routes.clone(), self.rights);
+        let head = Head { span: batch.span.clone(), committed_at: last_committed_at(batch) };
+        match single_file::write_transaction(connection, &mut items, head).await {
+            Ok(rows) => {
+                self.shared.show(|progress| progress.rows += rows);
+                Ok(true)
+            }
+            Err(Failure::Final(problem)) => {
+                debug!(error = %problem.what, until = %batch.span.until, "batch refused in source order");
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn write_slices(&mut self) -> Result<(), Failure> {
@@ -268,7 +297,7 @@ impl Executor {
         match failure {
             Failure::Final(problem) => return Err(problem),
             Failure::Refused(error) => {
-                info!(error = %server_error::describe(&error), "batch refused by the target");
+                debug!(error = %server_error::describe(&error), "folded batch refused, going to source order");
             }
             Failure::Overtaken => info!("the checkpoint has moved"),
             Failure::Interrupted(reason) => {

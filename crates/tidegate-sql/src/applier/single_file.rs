@@ -1,7 +1,8 @@
 //! Source order: change by change, which finds the one that the target refuses.
 //!
-//! Each source transaction becomes a target transaction with its own step of the checkpoint, so that after a refusal
-//! the checkpoint stands exactly before the transaction that was refused.
+//! First all of the batch in one target transaction, as it would have been written folded: that is enough where only the
+//! order was wrong, as with unique values that change hands. If that is refused too, each source transaction becomes a
+//! target transaction with its own step of the checkpoint, so that the checkpoint stands exactly before the one refused.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use super::connection::Connection;
 use super::exchange::{Exchange, Step};
 use super::failure::Failure;
-use super::planning::{PositionedChanges, positioned_one};
+use super::planning::{PositionedChanges, positioned, positioned_one};
 use super::refusal;
 use crate::plan::{Planner, SessionRights, Single};
 use crate::server_error;
@@ -45,6 +46,12 @@ pub(super) fn transactions(batch: &Arc<Batch>, routes: Vec<TableRoute>, rights: 
     planned(routes, rights, move |planner, out| {
         batch.transactions.iter().all(|transaction| plan_singles(planner, positioned_one(transaction), out))
     })
+}
+
+/// Plans the changes of a batch one by one, as if they were one transaction.
+pub(super) fn whole(batch: &Arc<Batch>, routes: Vec<TableRoute>, rights: SessionRights) -> mpsc::Receiver<Item> {
+    let batch = Arc::clone(batch);
+    planned(routes, rights, move |planner, out| plan_singles(planner, positioned(&batch.transactions), out))
 }
 
 /// Plans some changes one by one, as if they were a transaction.
