@@ -2,7 +2,7 @@
 //!
 //! A position means something only within one history. Before anything is written, and on each reconnection, the server
 //! is asked who it is; everything that does not fit is refused, with the range that would be lost and the repair
-//! command. [`observe`] asks, [`verdict`] decides; it does no I/O.
+//! command. [`observe()`] asks, [`verdict()`] decides; it does no I/O.
 
 mod observe;
 mod refusal;

@@ -29,7 +29,7 @@ pub async fn identify(
     })
 }
 
-/// Asks the server everything that [`verdict`](super::verdict) needs to know about `history`. Changes nothing.
+/// Asks the server everything that [`verdict`](super::verdict()) needs to know about `history`. Changes nothing.
 pub async fn observe(session: &mut ReplicationSession, history: &History) -> Result<Observed, Problem> {
     let system = System::ask(session).await?;
     let server = Server::ask(session).await?;

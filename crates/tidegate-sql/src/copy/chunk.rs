@@ -14,11 +14,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{CopyInSink, Error};
 
 use super::problem;
-use super::records::state_name;
 use super::session::{CopySession, Sessions};
 use crate::quote;
 use crate::server_error::DIVISION_BY_ZERO;
 use crate::state::displaced;
+use crate::state::table_text;
 
 /// What stands for the end of an open-ended chunk: the number of no page.
 const NO_END_PAGE: u64 = u32::MAX as u64;
@@ -118,7 +118,7 @@ impl ChunkWriter for PostgresChunkWriter {
         self.open = None;
         let session = self.sessions.take().await?;
         let source = &table.source.name;
-        let name = state_name(source);
+        let name = table_text(source);
         match session.batch_execute(&self.begin_sql(&name, load, chunk)).await {
             Ok(()) => {}
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {

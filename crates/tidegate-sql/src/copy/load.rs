@@ -4,17 +4,18 @@ use tidegate_model::{Load, Problem, TableMap, TableName, TableRoute};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use super::records::{route_json, state_name};
+use super::records::route_json;
 use super::session::{Sessions, Transaction};
 use super::{format, problem};
 use crate::quote;
+use crate::state::table_text;
 
 /// Makes a table ready for its first chunk: the check that it is empty (or ours to empty) and the record that it is
 /// being copied are one transaction.
 pub(super) async fn begin(sessions: &Sessions, table: &TableMap) -> Result<Load, Problem> {
     let key = &sessions.lease().key;
     let source = &table.source.name;
-    let name = state_name(source);
+    let name = table_text(source);
     let condition = format!("{} AND source_table = $1", key.condition());
     let failed = |doing| problem::target(doing);
 
@@ -86,7 +87,7 @@ async fn refuse_actions(transaction: &Transaction, target: &TableName) -> Result
 pub(super) async fn finish(sessions: &Sessions, route: &TableRoute, load: &Load, chunks: u64) -> Result<(), Problem> {
     let key = &sessions.lease().key;
     let source = &route.map.source.name;
-    let name = state_name(source);
+    let name = table_text(source);
     let transaction = sessions.begin().await?;
     let sql = format!(
         "UPDATE {table} SET state = 'copied', route = $2::text::jsonb \

@@ -4,8 +4,8 @@ use tidegate_model::{Problem, TableName};
 use tokio_postgres::Error;
 
 use super::problem;
-use super::records::state_name;
 use super::session::{Sessions, Transaction};
+use crate::state::table_text;
 
 /// The kinds of what is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) async fn record_dropped(transaction: &Transaction, key: &Sessions, ob
         key.migration,
         key.stream
     );
-    let table = state_name(&object.table);
+    let table = table_text(&object.table);
     transaction.execute(&sql, &[&table, &object.kind.as_str(), &object.name, &object.definition]).await?;
     Ok(())
 }
@@ -95,7 +95,7 @@ pub(super) async fn missing(
         key.condition()
     );
     let session = sessions.take().await?;
-    let rows = session.query(&sql, &[&kind.as_str(), &table.map(state_name)]).await;
+    let rows = session.query(&sql, &[&kind.as_str(), &table.map(table_text)]).await;
     let rows = rows.map_err(problem::target("list what was taken away"))?;
     sessions.give(session);
     let missing = |row: &tokio_postgres::Row| Missing { table: row.get(0), name: row.get(1), definition: row.get(2) };

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::problem;
 use crate::server_error::DIVISION_BY_ZERO;
-use crate::state::{Lease, StateKey, displaced, failed};
+use crate::state::{Lease, StateKey, displaced, failed, table_text};
 
 /// A table as the catalogs know it, before the state is asked.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct PlannedTable {
 /// A row of `copy_table`, for `status`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CopyRecord {
-    /// The source table, as [`state_name`] writes it.
+    /// The source table: `schema.name`, quoted where a dot or a quote would make it ambiguous.
     pub source_table: String,
     /// How far it is.
     pub state: CopyState,
@@ -38,22 +38,15 @@ pub struct CopyRecord {
 impl CopyRecord {
     /// Returns whether it is the record of this source table.
     pub fn is_of(&self, table: &TableName) -> bool {
-        self.source_table == state_name(table)
+        self.source_table == table_text(table)
     }
-}
-
-/// Writes a table's name as state tables store it: `schema.name`, quoted where a dot or a quote would make it
-/// ambiguous.
-pub(crate) fn state_name(table: &TableName) -> String {
-    let plain = |part: &str| !part.contains(['.', '"']);
-    if plain(&table.schema) && plain(&table.name) { table.to_string() } else { crate::quote::table(table) }
 }
 
 /// Enters the tables that the state does not know yet, and returns all of them as it knows them. A copied table keeps
 /// the map with which it was copied. May be repeated.
 pub async fn plan(client: &Client, lease: &Lease, tables: Vec<PlannedTable>) -> Result<Vec<CopyTable>, Problem> {
-    let names: Vec<String> = tables.iter().map(|table| state_name(&table.map.source.name)).collect();
-    let targets: Vec<String> = tables.iter().map(|table| state_name(&table.map.target)).collect();
+    let names: Vec<String> = tables.iter().map(|table| table_text(&table.map.source.name)).collect();
+    let targets: Vec<String> = tables.iter().map(|table| table_text(&table.map.target)).collect();
     let rows: Vec<i64> = tables.iter().map(|table| count(table.rows_estimated)).collect();
     let sql = format!(
         "INSERT INTO {table} AS old (migration, stream, source_table, target_table, state, rows_estimated) \
@@ -128,7 +121,7 @@ pub async fn mark_copied(client: &Client, lease: &Lease, route: &TableRoute) -> 
         lease.key.table("copy_table"),
         lease.key.condition()
     );
-    let name = state_name(&route.map.source.name);
+    let name = table_text(&route.map.source.name);
     begin(client, lease).await?;
     let written = client.execute(&sql, &[&name, &route_json(route)]).await;
     let known = matches!(written, Ok(1..));
@@ -139,7 +132,7 @@ pub async fn mark_copied(client: &Client, lease: &Lease, route: &TableRoute) -> 
 /// Makes a table be copied again at a new point. Its rows at the target are ours, so they will be removed. May be
 /// repeated.
 pub async fn recopy(client: &Client, lease: &Lease, table: &TableName) -> Result<(), Problem> {
-    let name = state_name(table);
+    let name = table_text(table);
     let condition = format!("{} AND source_table = $1", lease.key.condition());
     // A table that was taken as it is (copies = 0) becomes ours by this command.
     let plan_again = format!(
@@ -200,17 +193,5 @@ async fn end(client: &Client, result: Result<(), tokio_postgres::Error>, doing: 
             let _ = client.batch_execute("ROLLBACK").await;
             Err(failed(doing)(error))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_tables_never_share_a_record() {
-        assert_eq!(state_name(&TableName::new("public", "Orders")), "public.Orders");
-        let (one, two) = (TableName::new("a.b", "c"), TableName::new("a", "b.c"));
-        assert_ne!(state_name(&one), state_name(&two));
     }
 }

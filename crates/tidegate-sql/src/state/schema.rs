@@ -106,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn two_tables_never_share_a_record() {
+        assert_eq!(table_text(&TableName::new("public", "Orders")), "public.Orders");
+        let (one, two) = (TableName::new("a.b", "c"), TableName::new("a", "b.c"));
+        assert_ne!(table_text(&one), table_text(&two));
+    }
+
+    #[test]
     fn schema_names_need_no_quotes() {
         for bad in ["", "Tidegate", "1a", "a-b", "a\"b", "pg_x", &"a".repeat(64)] {
             assert!(bad.parse::<StateSchema>().is_err(), "{bad:?} was taken");
