@@ -6,6 +6,11 @@ use std::process::{Child, ChildStdout, Stdio};
 use crate::database::Database;
 
 const DIFFERENCES_SHOWN: usize = 10;
+/// Both sides print values alike, whatever their databases' defaults are.
+const SESSION: &str =
+    "SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+    SET extra_float_digits = 3; SET bytea_output = 'hex'; SET search_path = ''; SET statement_timeout = 0;
+    SET standard_conforming_strings = on;\n";
 const TABLE_MARK: &str = "\u{1}table ";
 
 /// Fails the test unless every ordinary table of the source, outside state schemas, has the same rows at the target.
@@ -113,11 +118,12 @@ struct Rows {
 
 impl Rows {
     fn read(database: &Database, tables: &[Table]) -> Rows {
-        let mut script = String::from("SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET DateStyle = ISO;\n");
+        let mut script = String::from(SESSION);
         for table in tables {
             script.push_str(&format!(
                 "\\echo '{TABLE_MARK}{}'
-                 COPY (SELECT r FROM (SELECT ROW({})::text AS r FROM ONLY {}) AS s ORDER BY r COLLATE \"C\") TO STDOUT;\n",
+                 COPY (SELECT r FROM (SELECT ROW({})::text AS r FROM ONLY {}) AS s
+                        ORDER BY r COLLATE \"C\") TO STDOUT;\n",
                 table.name.replace('\'', "''"),
                 table.columns,
                 table.name

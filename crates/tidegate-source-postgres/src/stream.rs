@@ -126,6 +126,7 @@ pub struct PostgresSource {
     delivered: Position,
     acknowledged: watch::Sender<Position>,
     received: watch::Receiver<Received>,
+    spool: Spool,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
 }
@@ -159,7 +160,7 @@ impl PostgresSource {
             stop.clone(),
         );
         reader.connect_first().await?;
-        let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool, from.clone());
+        let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool.clone(), from.clone());
         decoder.start(received_sender.clone())?;
 
         let gauge = Gauge::new(config.clone(), history.slot.clone(), received_sender.clone());
@@ -172,6 +173,7 @@ impl PostgresSource {
             delivered: from,
             acknowledged,
             received,
+            spool,
             stop,
             running: Some(running),
         })
@@ -180,6 +182,12 @@ impl PostgresSource {
     /// Returns what is known about the stream beside its events; it changes as the stream goes on.
     pub fn received(&self) -> watch::Receiver<Received> {
         self.received.clone()
+    }
+
+    /// Returns a view of how many bytes of large transactions are on disk.
+    pub fn spooled_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let spool = self.spool.clone();
+        move || spool.disk_bytes()
     }
 
     /// Ends the stream and waits until the server has taken the last acknowledged position. It lets the slot go at once

@@ -96,6 +96,13 @@ pub struct MigrateArgs {
     /// Makes the replication slot again and copies every table again. The repair after a lost slot.
     #[arg(long, conflicts_with_all = ["no_copy", "recopy"])]
     pub recreate_slot: bool,
+    /// Puts aside triggers, rules and foreign keys with actions of the target that would change rows behind the stream.
+    /// How to restore them is kept in the state.
+    #[arg(long)]
+    pub set_aside_triggers: bool,
+    /// Restores what --set-aside-triggers put aside, and ends: for the moment when the application moves in.
+    #[arg(long, conflicts_with_all = ["set_aside_triggers", "no_copy", "recopy", "recreate_slot"])]
+    pub restore_triggers: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use tidegate_testkit::scenario::giant::{self, Plan};
 
 fn main() {
     println!(
-        "needs about 15 GB in {} for both servers, their WAL and the spool; takes a while",
+        "needs about 10 GB in {} for both servers, their WAL and the spool; takes a while",
         std::env::temp_dir().display()
     );
     let plan = Plan {

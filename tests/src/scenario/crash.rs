@@ -69,7 +69,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// How fast each connection may read while the copy is to be hit, for each 100,000 accounts: some seconds for all of it.
+/// How fast each connection may read while the copy is to be hit, for each 100,000 accounts: some seconds for all of
+/// it.
 const COPY_BYTES_PER_SECOND: u64 = 1_000_000;
 const ANSWER_DELAY: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(120);

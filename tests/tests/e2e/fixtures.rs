@@ -44,7 +44,8 @@ fn the_oracle_finds_lost_doubled_and_old_writes() {
         ));
         assert!(!acknowledged.problems(database).is_empty(), "not found: {damage}");
         database.sql(
-            "TRUNCATE oracle_log, oracle_key; INSERT INTO oracle_log TABLE kept_log; INSERT INTO oracle_key TABLE kept_key;
+            "TRUNCATE oracle_log, oracle_key; INSERT INTO oracle_log TABLE kept_log;
+             INSERT INTO oracle_key TABLE kept_key;
              DROP TABLE kept_log, kept_key",
         );
         assert_eq!(acknowledged.problems(database), [""; 0]);

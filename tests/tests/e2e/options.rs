@@ -113,7 +113,8 @@ fn a_file_runs_a_migration_and_status_can_watch_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let text = format!(
-        "[[migration]]\nname = \"{}\"\nsource = \"{}\"\ntarget = \"{}\"\n[migration.pipeline]\nbatch_transactions_max = 7\n",
+        "[[migration]]\nname = \"{}\"\nsource = \"{}\"\ntarget = \"{}\"\n\
+         [migration.pipeline]\nbatch_transactions_max = 7\n",
         migration.name,
         migration.source.url(),
         migration.target.url()

@@ -75,7 +75,8 @@ fn settings_of_databases_and_roles_change_no_value() {
     let migration = Migration::new("odd_settings");
     migration.both(
         "CREATE SCHEMA trap; CREATE TABLE trap.t (id int PRIMARY KEY, wrong bool);
-         CREATE TABLE t (id int PRIMARY KEY, d date, ts timestamptz, iv interval, f float8, b bytea, x text, n numeric)",
+         CREATE TABLE t (id int PRIMARY KEY, d date, ts timestamptz, iv interval, f float8, b bytea, x text,
+             n numeric)",
     );
     for setting in [
         "DateStyle = 'SQL, DMY'",
@@ -96,7 +97,8 @@ fn settings_of_databases_and_roles_change_no_value() {
     }
     let row = |id: u32| {
         format!(
-            "INSERT INTO public.t VALUES ({id}, '2024-02-01', '2024-02-01 10:11:12.123456+00', interval '-1 mon +2 days -3:04:05',
+            "INSERT INTO public.t VALUES ({id}, '2024-02-01', '2024-02-01 10:11:12.123456+00',
+             interval '-1 mon +2 days -3:04:05',
              0.1::float8 + 0.2, '\\\\x00ff5c', U&'\\00e4\\20ac back\\\\slash', 1.10)"
         )
     };
@@ -108,7 +110,8 @@ fn settings_of_databases_and_roles_change_no_value() {
     migration.source.sql("UPDATE public.t SET iv = iv * 2, ts = ts + interval '1 day' WHERE id = 1");
     migration.drain();
     migration.assert_equal();
-    let exact = "SET extra_float_digits = 3; SELECT f, encode(b, 'hex'), length(x), d - date '2024-01-01' FROM public.t WHERE id = 2";
+    let exact = "SET extra_float_digits = 3;
+        SELECT f, encode(b, 'hex'), length(x), d - date '2024-01-01' FROM public.t WHERE id = 2";
     assert_eq!(migration.source.sql(exact), migration.target.sql(exact));
     engine.kill9();
     // Also where the database says that nothing may be written.

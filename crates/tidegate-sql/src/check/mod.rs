@@ -40,6 +40,19 @@ pub struct TargetQuestion<'a> {
     pub no_copy: bool,
 }
 
+/// Findings about objects that [`put_aside`](crate::triggers::put_aside) takes out of the way when told to.
+pub const PUT_ASIDE_WHEN_TOLD: [&str; 3] = ["CK067", "CK068", "CK069"];
+
+/// Returns what our role may do in a session that writes.
+pub async fn session_rights(client: &Client) -> Result<SessionRights, Problem> {
+    let mut findings = Vec::new();
+    database::rights(client, &mut findings).await.ok_or_else(|| {
+        let why = findings.pop().map_or(String::new(), |finding| finding.why);
+        let what = "it could not be found out whether triggers of the target can be turned off";
+        Problem::transient("AP065", what, why, "try again")
+    })
+}
+
 /// Returns everything that stands in the way of writing to the target, and what should be known.
 pub async fn target_findings(client: &Client, question: &TargetQuestion<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -22,8 +22,10 @@ pub async fn run(args: CheckArgs) -> Result<Exit, Failure> {
     let before = Before::read(&ends, &key).await.map_err(Failure::unknown)?;
     let wishes = Wishes::default();
     let mut preflight = preflight(&ends, &migration, &before, &wishes).await.map_err(Failure::unknown)?;
-    // What would make `migrate` refuse to start is a finding here.
-    if let Err(problem) = before.verify(&ends, &migration, &wishes).await {
+    // What would make `migrate` refuse to start is a finding here, unless it is one already.
+    if let Err(problem) = before.verify(&ends, &migration, &wishes).await
+        && !preflight.findings.iter().any(|finding| finding.what == problem.what)
+    {
         let severity = match problem.class {
             tidegate_model::Class::Transient => Severity::Unknown,
             tidegate_model::Class::Definite | tidegate_model::Class::Bug => Severity::Critical,

@@ -30,7 +30,15 @@ fn wishes(args: &MigrateArgs) -> Result<Wishes, Problem> {
     let no_copy_from =
         start_at.map_err(|error| bad_usage(error.to_string(), "give it as in --start-at 16/B374D848"))?;
     let recopy = args.recopy.iter().map(|text| table_name(text)).collect::<Result<_, _>>()?;
-    Ok(Wishes { take_over: args.take_over, no_copy_from, recopy, recreate_slot: args.recreate_slot, until: None })
+    Ok(Wishes {
+        take_over: args.take_over,
+        no_copy_from,
+        recopy,
+        recreate_slot: args.recreate_slot,
+        set_aside_triggers: args.set_aside_triggers,
+        restore_triggers: args.restore_triggers,
+        until: None,
+    })
 }
 
 fn table_name(text: &str) -> Result<TableName, Problem> {

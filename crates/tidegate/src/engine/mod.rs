@@ -50,6 +50,10 @@ pub struct Wishes {
     pub recopy: Vec<TableName>,
     /// Make the slot again and copy everything again.
     pub recreate_slot: bool,
+    /// Put aside what changes rows of the target by itself.
+    pub set_aside_triggers: bool,
+    /// Restore that, and end.
+    pub restore_triggers: bool,
     /// End when everything up to this position is durable at the target.
     pub until: Option<Position>,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableName};
 use tidegate_source_postgres::{TableFilter, catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
 use tidegate_sql::catalog::{map_table, read_tables, type_names};
-use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
+use tidegate_sql::check::{PUT_ASIDE_WHEN_TOLD, TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;
 
 use super::{Before, Ends, Wishes, state_key};
@@ -88,6 +88,10 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
         no_copy: wishes.no_copy_from.is_some(),
     };
     findings.extend(target_findings(&ends.target_session, &question).await);
+    if wishes.set_aside_triggers || wishes.restore_triggers {
+        let told = findings.iter_mut().filter(|finding| PUT_ASIDE_WHEN_TOLD.contains(&finding.code));
+        told.for_each(|finding| finding.severity = Severity::Notice);
+    }
     let tables = if started { tables.as_begun(ends, before, wishes).await? } else { tables.planned(ends).await? };
     if tables.is_empty() {
         findings.push(no_tables());

@@ -3,8 +3,10 @@
 use tidegate_model::{CopyTable, Position, Problem, TableMap, TableName};
 use tidegate_source_postgres::slot::{self, CreatedSlot, SlotRequest};
 use tidegate_source_postgres::{History, history, publication};
+use tidegate_sql::check::session_rights;
 use tidegate_sql::copy::{self, PlannedTable};
 use tidegate_sql::state::{self, Lease, Ownership};
+use tidegate_sql::triggers;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -37,6 +39,15 @@ pub struct Start {
 impl Stream<'_> {
     /// Runs it to its end.
     pub async fn run(&self, planned: &[PlannedTable]) -> Result<Ended, Problem> {
+        let target = &self.ends.target_session;
+        if self.wishes.restore_triggers {
+            triggers::bring_back(target, self.lease()).await?;
+            return Ok(Ended { applied: self.ownership.start().position.clone() });
+        }
+        if self.wishes.set_aside_triggers {
+            let tables: Vec<TableName> = planned.iter().map(|table| table.map.target.clone()).collect();
+            triggers::put_aside(target, self.lease(), &tables, session_rights(target).await?).await?;
+        }
         if self.wishes.recreate_slot {
             self.forget_start().await?;
         }

@@ -28,6 +28,7 @@ struct Views {
     pipeline: watch::Receiver<Progress>,
     applier: watch::Receiver<ApplyProgress>,
     source: watch::Receiver<Received>,
+    spooled_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Stream<'_> {
@@ -49,8 +50,9 @@ impl Stream<'_> {
         let source = PostgresSource::start(self.source_config(), position.clone(), history).await?;
         info!(%position, "streaming");
         let (applied, source_view) = (applier.progress(), source.received());
+        let spooled_bytes = Box::new(source.spooled_bytes());
         let mut pipeline = Pipeline::new(source, applier, position, self.limits());
-        let views = Views { pipeline: pipeline.progress(), applier: applied, source: source_view };
+        let views = Views { pipeline: pipeline.progress(), applier: applied, source: source_view, spooled_bytes };
 
         let stop = self.stop.child_token();
         let ended = tokio::select! {
@@ -138,6 +140,7 @@ impl Stream<'_> {
                 status.retained_wal_bytes = source.wal.as_ref().map(|wal| wal.bytes());
                 status.waiting_for = applier.retrying.or(source.waiting_for);
                 status.transactions = pipeline.transactions;
+                status.spooled_bytes = (views.spooled_bytes)();
             });
             tokio::time::sleep(SHOW_EVERY).await;
         }

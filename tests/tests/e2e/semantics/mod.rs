@@ -86,13 +86,13 @@ fn runs() -> &'static [Found] {
     })
 }
 
-/// When the target is out of reach while the source is written, so that transactions wait and batches are as large as they
-/// may be.
+/// When the target is out of reach while the source is written, so that transactions wait and batches are as large as
+/// they may be.
 #[derive(Clone, Copy, PartialEq)]
 enum PiledUp {
     Never,
-    /// One case after another: a batch that the target refuses is replayed in source order, and would take the other cases
-    /// with it.
+    /// One case after another: a batch that the target refuses is replayed in source order, and would take the other
+    /// cases with it.
     PerCase,
     All,
 }
