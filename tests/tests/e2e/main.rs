@@ -15,3 +15,4 @@ mod security;
 mod semantics;
 mod stops;
 mod streaming;
+mod triggers;
