@@ -25,6 +25,8 @@ pub struct CatalogTable {
     pub obstacles: Vec<Obstacle>,
     /// The columns of the primary key in key order; empty without one. Also where the replica identity is another.
     pub primary_key: Vec<ColumnName>,
+    /// Whether every column of its replica identity is sent: a generated one is not.
+    pub identity_whole: bool,
     /// Unique indexes that could be its replica identity, the one with the fewest columns first.
     pub identity_candidates: Vec<String>,
     /// Its generated columns: the target computes its own.
@@ -122,6 +124,7 @@ fn read_table(row: &Row) -> Option<CatalogTable> {
 
     Some(CatalogTable {
         primary_key: indexes.iter().find(|index| index.primary).map(|index| named(&index.key)).unwrap_or_default(),
+        identity_whole: !columns.iter().any(|column| column.generated && identity.contains(&column.number)),
         identity_candidates: candidates.iter().map(|index| index.name.clone()).collect(),
         generated: columns.iter().filter(|column| column.generated).map(|column| column.name.clone()).collect(),
         table: SourceTable {

@@ -10,6 +10,8 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+use crate::publication;
+
 pub use observe::{identify, observe};
 pub(crate) use refusal::recreate;
 pub use verdict::{Observed, verdict};
@@ -27,4 +29,7 @@ pub struct History {
     pub slot: String,
     /// The publication.
     pub publication: String,
+    /// What the publication was when the stream began or was last found without a gap.
+    #[serde(default)]
+    pub published: Option<publication::Mark>,
 }

@@ -1,5 +1,7 @@
 //! The publication: exactly the tables of the migration.
 
+mod mark;
+
 use postgres_protocol::escape::escape_identifier;
 use tidegate_connect::{Session, describe_sql_error};
 use tidegate_model::{Problem, TableName};
@@ -8,6 +10,8 @@ use tracing::info;
 
 use crate::problem::{self, Asked};
 use crate::{ServerVersion, version};
+
+pub use mark::{Compared, Mark, changed, compare, mark};
 
 const NOT_PERMITTED: &str = "PG040";
 const ALL_TABLES: &str = "PG041";
@@ -44,18 +48,9 @@ impl Published {
         !self.all_tables && self.whole && !self.narrowed_or_widened && self.tables == wanted
     }
 
-    /// Says in a few words how it differs from one of exactly `tables`.
-    fn difference(&self, tables: &[TableName]) -> String {
-        let names = |tables: Vec<&TableName>| tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let missing: Vec<&TableName> = tables.iter().filter(|table| !self.tables.contains(table)).collect();
-        let added: Vec<&TableName> = self.tables.iter().filter(|table| !tables.contains(table)).collect();
-        if !missing.is_empty() {
-            return format!("it no longer publishes {}", names(missing));
-        }
-        if !added.is_empty() {
-            return format!("it also publishes {}", names(added));
-        }
-        "its options, row filters or column lists are others".to_owned()
+    /// Whether each table that is published is published whole, and as itself.
+    fn is_whole(&self) -> bool {
+        self.whole && !self.narrowed_or_widened
     }
 }
 
@@ -78,23 +73,6 @@ pub async fn ensure(session: &Session, publication: &str, tables: &[TableName]) 
     }
     info!(publication, tables = tables.len(), ?ensured, "publication set");
     Ok(ensured)
-}
-
-/// Refuses a publication that does not publish exactly `tables` any more: what was written meanwhile to a table that it
-/// left out was never sent, and nothing in the stream shows that.
-pub async fn verify(session: &Session, publication: &str, tables: &[TableName]) -> Result<(), Problem> {
-    let published = read(session, publication).await?;
-    if published.as_ref().is_some_and(|published| published.is_exactly(tables)) {
-        return Ok(());
-    }
-    let why = match published {
-        None => "it does not exist".to_owned(),
-        Some(published) => published.difference(tables),
-    };
-    let next = "changes may be missing in the stream: copy the tables in question again with tidegate migrate --recopy \
-                TABLE, after the publication lists exactly the tables of the migration again; for all of them: \
-                --recreate-slot";
-    Err(Problem::definite(CHANGED, format!("publication \"{publication}\" was changed by somebody else"), why, next))
 }
 
 /// Drops the publication if it exists.

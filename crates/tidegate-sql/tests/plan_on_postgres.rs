@@ -47,7 +47,11 @@ impl Target {
 
     /// Runs statements in one transaction; at the first refusal everything is rolled back.
     async fn run(&mut self, statements: &[Statement]) -> Result<(), SqlState> {
-        self.client.batch_execute("BEGIN").await.unwrap();
+        self.run_after("BEGIN", statements).await
+    }
+
+    async fn run_after(&mut self, begin: &str, statements: &[Statement]) -> Result<(), SqlState> {
+        self.client.batch_execute(begin).await.unwrap();
         for statement in statements {
             if let Err(error) = self.run_one(statement).await {
                 self.client.batch_execute("ROLLBACK").await.unwrap();
@@ -271,6 +275,77 @@ async fn without_a_key_exactly_one_of_equal_rows_is_changed() {
         "(2,f,\"cd  \",\"{ }\",\"(1,2)\")",
     ];
     assert_eq!(target.rows("SELECT * FROM public.log").await, rows);
+}
+
+#[tokio::test]
+async fn without_a_key_texts_that_a_collation_holds_equal_are_told_apart() {
+    let schema = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE log (name text COLLATE ci, n int); INSERT INTO log VALUES ('abc', 1), ('ABC', 1), ('Abc', 1)";
+    let mut target = Target::new(schema).await;
+    let log = route(1, "log", &["name text", "n integer"], &[]);
+    let l = Changing::new(&log);
+    let mut planner = planner(&[&log]);
+    target.apply(&mut planner, vec![l.delete("ABC 1")]).await.unwrap();
+    assert_eq!(target.rows("SELECT * FROM public.log").await, ["(Abc,1)", "(abc,1)"]);
+    target.apply(&mut planner, vec![l.rekey("Abc 1", "Abc 2")]).await.unwrap();
+    assert_eq!(target.rows("SELECT * FROM public.log").await, ["(Abc,2)", "(abc,1)"]);
+    let lost = target.apply(&mut planner, vec![l.delete("aBC 1")]).await;
+    assert_eq!(lost, Err(SqlState::DIVISION_BY_ZERO));
+}
+
+/// Plans changes one by one.
+fn one_by_one(planner: &mut Planner, changes: &[Change]) -> Vec<Statement> {
+    changes.iter().flat_map(|change| planner.single(&at(1), change).unwrap().unwrap().statements).collect()
+}
+
+#[tokio::test]
+async fn in_source_order_rows_that_share_a_key_for_a_moment_are_told_apart() {
+    let sessions = [
+        ("replica", "BEGIN", REPLICA, "INITIALLY DEFERRED"),
+        ("origin", "BEGIN; SET CONSTRAINTS ALL DEFERRED", ENFORCED, "INITIALLY DEFERRED"),
+        ("origin", "BEGIN; SET CONSTRAINTS ALL DEFERRED", ENFORCED, "INITIALLY IMMEDIATE"),
+    ];
+    for (role, begin, rights, initially) in sessions {
+        let schema = format!(
+            "CREATE TABLE d (id int PRIMARY KEY DEFERRABLE {initially}, a int,
+               g int GENERATED ALWAYS AS (a * 2) STORED);
+             INSERT INTO d VALUES (1, 1), (2, 2)"
+        );
+        let mut target = Target::new(&schema).await;
+        target.client.batch_execute(&format!("SET session_replication_role = {role}")).await.unwrap();
+        let d = with_full_identity(route(1, "d", &["id integer", "a integer"], &[0]));
+        let t = Changing::new(&d);
+        let mut planner = Planner::new(vec![d], rights);
+        let swap = [t.rekey("1 1", "2 1"), t.rekey("2 2", "1 2")];
+        if rights == REPLICA {
+            // What leads to source order.
+            assert_eq!(target.apply(&mut planner, swap.to_vec()).await, Err(SqlState::GENERATED_ALWAYS));
+        }
+        target.run_after(begin, &one_by_one(&mut planner, &swap)).await.unwrap();
+        assert_eq!(target.rows("SELECT * FROM public.d").await, ["(1,2,4)", "(2,1,2)"], "{role} {initially}");
+        let replaced = [t.insert("1 5"), t.rekey("1 5", "1 6"), t.delete("1 2")];
+        target.run_after(begin, &one_by_one(&mut planner, &replaced)).await.unwrap();
+        assert_eq!(target.rows("SELECT * FROM public.d").await, ["(1,6,12)", "(2,1,2)"], "{role} {initially}");
+        let lost = target.run_after(begin, &one_by_one(&mut planner, &[t.delete("3 1")])).await;
+        assert_eq!(lost, Err(SqlState::DIVISION_BY_ZERO));
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_alone_has_its_key_is_found_though_the_target_keeps_another_scale() {
+    let schema = "CREATE TABLE prices (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY DEFERRABLE, a numeric(9, 2));
+        INSERT INTO prices OVERRIDING SYSTEM VALUE VALUES (1, 1.5), (2, 2.5)";
+    let mut target = Target::new(schema).await;
+    let prices = with_full_identity(route(1, "prices", &["id bigint", "a numeric"], &[0]));
+    let t = Changing::new(&prices);
+    let mut planner = planner(&[&prices]);
+    let changes = [t.rekey("1 1.5", "1 3.5"), t.delete("2 2.5")];
+    target.run(&one_by_one(&mut planner, &changes)).await.unwrap();
+    assert_eq!(target.rows("SELECT * FROM public.prices").await, ["(1,3.50)"]);
+    // Of two rows with the key none equals the given one: neither may be taken for it.
+    let changes = [t.insert("1 4.5"), t.delete("1 3.5")];
+    assert_eq!(target.run(&one_by_one(&mut planner, &changes)).await, Err(SqlState::DIVISION_BY_ZERO));
+    assert_eq!(target.rows("SELECT * FROM public.prices").await, ["(1,3.50)"]);
 }
 
 #[tokio::test]

@@ -72,6 +72,9 @@ pub struct StreamStatus {
     /// Tables at the source that match and that this stream does not carry.
     #[serde(default)]
     pub not_carried: Vec<String>,
+    /// Tables of this stream that were dropped at the source.
+    #[serde(default)]
+    pub dropped: Vec<String>,
 }
 
 impl StreamStatus {
@@ -94,6 +97,7 @@ impl StreamStatus {
             transactions: 0,
             spooled_bytes: 0,
             not_carried: Vec::new(),
+            dropped: Vec::new(),
         }
     }
 }

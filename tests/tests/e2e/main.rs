@@ -8,6 +8,7 @@ mod idle;
 mod long_runs;
 mod options;
 mod prepared;
+mod publications;
 mod random;
 mod refusals;
 mod roles;

@@ -2,6 +2,9 @@
 
 /// One row for each ordinary table, leaf partition and foreign table outside system schemas. One query, so that what is
 /// said of a table was all true at one moment. Columns and indexes are parallel arrays.
+///
+/// State tables of other migrations, whatever schema they are in, are no tables of an application. Only they are left
+/// out, and not all of their schema: it may hold an application's tables besides.
 pub(super) const TABLES: &str = "
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
        c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relfilenode, c.reltuples,
@@ -45,4 +48,13 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::tex
         WHERE i.indrelid = c.oid AND i.indisunique) idx
  WHERE c.relkind IN ('r', 'f') AND c.relpersistence <> 't'
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND NOT (c.relname IN ('schema_version', 'migration', 'checkpoint', 'owner', 'copy_table', 'copy_chunk',
+                          'target_object', 'request')
+            AND EXISTS (SELECT FROM pg_class v
+                         WHERE v.relnamespace = n.oid AND v.relname = 'schema_version' AND v.relkind = 'r')
+            AND EXISTS (SELECT FROM pg_class m
+                         WHERE m.relnamespace = n.oid AND m.relname = 'migration' AND m.relkind = 'r'
+                           AND 3 = (SELECT count(*) FROM pg_attribute a
+                                     WHERE a.attrelid = m.oid AND NOT a.attisdropped
+                                       AND a.attname IN ('generation', 'phase', 'side'))))
  ORDER BY n.nspname, c.relname";

@@ -212,6 +212,7 @@ mod tests {
             ancestors: vec![],
             obstacles: vec![],
             primary_key: vec![],
+            identity_whole: true,
             identity_candidates: vec![],
             generated: vec![],
             rights: Rights {

@@ -26,6 +26,7 @@ pub async fn identify(
         timeline: system.timeline,
         slot: slot.to_owned(),
         publication: publication.to_owned(),
+        published: None,
     })
 }
 

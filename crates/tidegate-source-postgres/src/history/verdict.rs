@@ -104,6 +104,7 @@ mod tests {
             timeline: 1,
             slot: "tidegate_orders".to_owned(),
             publication: "tidegate_orders".to_owned(),
+            published: None,
         }
     }
 

@@ -32,6 +32,8 @@ const REPLAN_FIRST: u64 = 1_000;
 ///   [`REPLAN_FIRST`].
 /// - The generic plan is as good as any, because the estimate for `unnest` of a parameter says nothing, and planning
 ///   anew each time costs more than a small batch.
+/// - Notices say nothing new: a ROLLBACK that makes sure of the end of a transaction warns where there is none, and
+///   what functions of the target raise may hold values of rows, which do not belong into the log.
 const SETTINGS: &str = "
 SET default_transaction_read_only = on;
 SET enable_hashjoin = off;
@@ -39,6 +41,7 @@ SET enable_mergejoin = off;
 SET enable_seqscan = off;
 SET plan_cache_mode = force_generic_plan;
 SET jit = off;
+SET client_min_messages = error;
 ";
 
 /// A session at the target and what is prepared in it.

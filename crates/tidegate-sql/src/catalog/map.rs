@@ -3,10 +3,24 @@
 use tidegate_model::{ColumnMap, ColumnName, Problem, ReplicaIdentity, SourceTable, TableMap};
 
 use super::{TargetKind, TargetTable};
+use crate::quote;
+
+/// A table of the source that is to be carried.
+#[derive(Clone, Debug)]
+pub struct WantedTable {
+    /// As the source describes it.
+    pub source: SourceTable,
+    /// Its primary key, empty without one.
+    pub primary_key: Vec<ColumnName>,
+    /// Whether every column of its replica identity is sent. A generated one is not, and then what is sent of the
+    /// identity may be the same for many rows.
+    pub identity_whole: bool,
+}
 
 /// Returns the indices of the columns that identify a row, ascending: the replica identity, or with FULL the primary
-/// key. Empty for a table without a key.
-pub fn key_of(source: &SourceTable, primary_key: &[ColumnName]) -> Vec<usize> {
+/// key. Empty for a table without a key, and where a part of the key is not sent: the rest identifies nothing.
+pub fn key_of(wanted: &WantedTable) -> Vec<usize> {
+    let WantedTable { source, primary_key, identity_whole } = wanted;
     let in_key = |index: &usize| {
         let column = &source.columns[*index];
         match source.replica_identity {
@@ -15,14 +29,25 @@ pub fn key_of(source: &SourceTable, primary_key: &[ColumnName]) -> Vec<usize> {
         }
     };
     let key: Vec<usize> = (0..source.columns.len()).filter(in_key).collect();
-    // A key that holds a generated column is not sent whole and identifies nothing.
-    let whole = source.replica_identity != ReplicaIdentity::Full || key.len() == primary_key.len();
+    let whole = match source.replica_identity {
+        ReplicaIdentity::Full => key.len() == primary_key.len(),
+        ReplicaIdentity::Default | ReplicaIdentity::Index | ReplicaIdentity::Nothing => *identity_whole,
+    };
     if whole { key } else { Vec::new() }
 }
 
 /// Maps a source table to the target's table of its name, each column to the one of its name. Refuses what cannot be
 /// written; `check` finds the same beforehand, and more.
-pub fn map_table(source: &SourceTable, primary_key: &[ColumnName], target: &TargetTable) -> Result<TableMap, Problem> {
+pub fn map_table(wanted: &WantedTable, target: &TargetTable) -> Result<TableMap, Problem> {
+    let source = &wanted.source;
+    if !wanted.identity_whole {
+        return Err(Problem::definite(
+            "AP066",
+            format!("the replica identity of table \"{}\" has a generated column", source.name),
+            "generated columns are not sent, and without them updates and deletes do not say which row they mean",
+            format!("at the source: ALTER TABLE {} REPLICA IDENTITY FULL", quote::table(&source.name)),
+        ));
+    }
     if target.kind != TargetKind::Table {
         return Err(Problem::definite(
             "AP062",
@@ -36,7 +61,7 @@ pub fn map_table(source: &SourceTable, primary_key: &[ColumnName], target: &Targ
         source: source.clone(),
         target: target.name.clone(),
         columns,
-        key: key_of(source, primary_key),
+        key: key_of(wanted),
         references: target.references(),
     })
 }

@@ -3,12 +3,14 @@
 mod map;
 mod read;
 mod types;
+mod value_type;
 
 use tidegate_model::{ColumnName, TableName};
 
-pub use map::{key_of, map_table};
-pub use read::{read_tables, type_names};
+pub use map::{WantedTable, key_of, map_table};
+pub use read::{read_tables, value_types};
 pub use types::{Fit, fit};
+pub use value_type::ValueType;
 
 /// A relation of the target that has the name of a source table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct TargetColumn {
     pub type_name: String,
     /// Its type as SQL, with modifier: `character varying(20)`.
     pub type_text: String,
+    /// What its values are read as.
+    pub value_type: ValueType,
     /// Whether NULL is refused.
     pub not_null: bool,
     /// Whether a row that does not mention it gets a value.

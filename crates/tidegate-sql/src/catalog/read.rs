@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tidegate_model::{ColumnName, Problem, TableName};
 use tokio_postgres::{Client, Error, Row};
 
-use super::{Firing, ForeignKey, Rule, TargetColumn, TargetKind, TargetTable, Trigger};
+use super::{Firing, ForeignKey, Rule, TargetColumn, TargetKind, TargetTable, Trigger, ValueType};
 use crate::server_error;
 
 /// A type is comparable if it, or what it is a domain over, has an operator class that an index uses by default. Arrays
@@ -22,13 +22,23 @@ SELECT a.attrelid, a.attname::text, a.atttypid, format_type(a.atttypid, -1), for
                                  OR o.opcintype IN (SELECT c.casttarget FROM pg_cast c
                                                      WHERE c.castsource = coalesce(e.oid, b.oid)
                                                        AND c.castmethod = 'b' AND c.castcontext = 'i')))
-       END
+       END, a.atttypmod
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
   LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
  WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum";
+
+/// Follows domains down to what they are over. One of the domains may say a modifier.
+const VALUE_TYPES: &str = "
+WITH RECURSIVE over (declared, oid, modifier) AS (
+     SELECT oid, oid, -1 FROM pg_type WHERE oid = ANY ($1)
+     UNION ALL
+     SELECT o.declared, t.typbasetype, CASE WHEN o.modifier = -1 THEN t.typtypmod ELSE o.modifier END
+       FROM over o JOIN pg_type t ON t.oid = o.oid
+      WHERE t.typtype = 'd')
+SELECT o.declared, format_type(o.oid, -1), o.modifier FROM over o JOIN pg_type t ON t.oid = o.oid WHERE t.typtype <> 'd'";
 
 const TABLES: &str = "
 SELECT c.oid, w.schema, w.name, c.relkind::text, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE'),
@@ -79,8 +89,10 @@ async fn read(client: &Client, names: &[TableName]) -> Result<HashMap<TableName,
     let rows = client.query(TABLES, &[&schemas, &plain]).await?;
     let mut tables: HashMap<u32, TargetTable> = rows.iter().map(|row| (row.get(0), table(row))).collect();
     let oids: Vec<u32> = tables.keys().copied().collect();
-    for row in client.query(COLUMNS, &[&oids]).await? {
-        of(&mut tables, &row, |table| table.columns.push(column(&row)));
+    let rows = client.query(COLUMNS, &[&oids]).await?;
+    let types = read_value_types(client, &rows.iter().map(|row| row.get(2)).collect::<Vec<u32>>()).await?;
+    for row in &rows {
+        of(&mut tables, row, |table| table.columns.push(column(row, &types)));
     }
     for row in client.query(UNIQUE_KEYS, &[&oids]).await? {
         let columns = row.get::<_, Vec<String>>(1).into_iter().map(ColumnName::from).collect();
@@ -107,13 +119,16 @@ async fn read(client: &Client, names: &[TableName]) -> Result<HashMap<TableName,
     Ok(tables.into_values().map(|table| (table.name.clone(), table)).collect())
 }
 
-/// Returns the names of types as SQL, without modifiers. Types that the database does not have are left out.
-pub async fn type_names(client: &Client, oids: &[u32]) -> Result<HashMap<u32, String>, Problem> {
-    let sql = "SELECT oid, format_type(oid, -1) FROM pg_type WHERE oid = ANY ($1)";
-    let rows = client.query(sql, &[&oids]).await.map_err(|error| {
+/// Returns what the values of types are, by the OIDs of the types. Those that the database does not have are left out.
+pub async fn value_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, ValueType>, Problem> {
+    read_value_types(client, oids).await.map_err(|error| {
         server_error::problem("CK050", "the types of a database cannot be read", error, "see the reason")
-    })?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    })
+}
+
+async fn read_value_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, ValueType>, Error> {
+    let rows = client.query(VALUE_TYPES, &[&oids]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), ValueType::new(row.get::<_, String>(1), row.get(2)))).collect())
 }
 
 fn of(tables: &mut HashMap<u32, TargetTable>, row: &Row, add: impl FnOnce(&mut TargetTable)) {
@@ -142,12 +157,16 @@ fn table(row: &Row) -> TargetTable {
     }
 }
 
-fn column(row: &Row) -> TargetColumn {
+fn column(row: &Row, types: &HashMap<u32, ValueType>) -> TargetColumn {
+    let type_name: String = row.get(3);
+    // A type made since then is taken by its name.
+    let value_type = types.get(&row.get(2)).cloned().unwrap_or_else(|| ValueType::new(type_name.clone(), -1));
     TargetColumn {
         name: row.get::<_, String>(1).into(),
         type_oid: row.get(2),
-        type_name: row.get(3),
+        type_name,
         type_text: row.get(4),
+        value_type: value_type.declared(row.get(10)),
         not_null: row.get(5),
         has_default: row.get(6),
         generated: row.get(7),

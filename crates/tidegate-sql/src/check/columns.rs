@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use tidegate_model::{Finding, Severity, SourceColumn};
 
 use super::WantedTable;
-use crate::catalog::{Fit, TargetColumn, TargetTable, fit, key_of};
+use crate::catalog::{Fit, TargetColumn, TargetTable, ValueType, fit, key_of};
 use crate::quote;
 
 /// Looks at the columns of one table.
 pub(super) fn look(
     wanted: &WantedTable,
     target: &TargetTable,
-    source_types: &HashMap<u32, String>,
+    source_types: &HashMap<u32, ValueType>,
     findings: &mut Vec<Finding>,
 ) {
     for column in &wanted.source.columns {
@@ -28,14 +28,18 @@ pub(super) fn look(
             findings.push(extra_not_null(target, column));
         }
     }
-    look_at_key(wanted, target, findings);
+    if wanted.identity_whole {
+        look_at_key(wanted, target, findings);
+    } else {
+        findings.push(identity_not_sent_whole(target, wanted));
+    }
 }
 
 fn look_at_pair(
     target: &TargetTable,
     source: &SourceColumn,
     found: &TargetColumn,
-    source_types: &HashMap<u32, String>,
+    source_types: &HashMap<u32, ValueType>,
     findings: &mut Vec<Finding>,
 ) {
     let name = &found.name;
@@ -50,16 +54,18 @@ fn look_at_pair(
         ));
     }
     let Some(source_type) = source_types.get(&source.type_oid) else { return };
-    let (severity, why) = match fit(source_type, &found.type_name) {
+    let source_type = source_type.declared(source.type_modifier);
+    let (code, severity, why) = match fit(&source_type, &found.value_type) {
         Fit::Fits | Fit::Unknown => return,
-        Fit::MayNotFit => (Severity::Warning, "a value that does not fit stops the stream at its row"),
-        Fit::No => (Severity::Critical, "values of the one type cannot be written as the other"),
+        Fit::MayBeRefused => ("CK062", Severity::Warning, "a value that does not fit stops the stream at its row"),
+        Fit::MayChange => ("CK072", Severity::Critical, "values would be rounded or changed without an error"),
+        Fit::No => ("CK062", Severity::Critical, "values of the one type cannot be written as the other"),
     };
     findings.push(finding(
         target,
-        "CK062",
+        code,
         severity,
-        format!("column \"{name}\" is {source_type} at the source and {} at the target", found.type_name),
+        format!("column \"{name}\" is {source_type} at the source and {} at the target", found.type_text),
         why,
         alter_column(target, name, &format!("TYPE {source_type}")),
     ));
@@ -68,7 +74,7 @@ fn look_at_pair(
 /// An UPDATE that mentions a column GENERATED ALWAYS AS IDENTITY is refused. One of the key is mentioned only when
 /// the key changes, any other one by every update.
 fn look_at_identity(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Finding>) {
-    let key = key_of(&wanted.source, &wanted.primary_key);
+    let key = key_of(wanted);
     for (index, column) in wanted.source.columns.iter().enumerate() {
         if !target.column(&column.name).is_some_and(|found| found.identity_always) {
             continue;
@@ -90,7 +96,7 @@ fn look_at_identity(wanted: &WantedTable, target: &TargetTable, findings: &mut V
 
 /// A key without an index at the target makes every update and delete read the whole table.
 fn look_at_key(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Finding>) {
-    let key = key_of(&wanted.source, &wanted.primary_key);
+    let key = key_of(wanted);
     if key.is_empty() {
         return;
     }
@@ -110,8 +116,21 @@ fn look_at_key(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Fi
     ));
 }
 
-fn missing(target: &TargetTable, column: &SourceColumn, source_types: &HashMap<u32, String>) -> Finding {
-    let type_name = source_types.get(&column.type_oid).map_or("<type>", String::as_str);
+fn identity_not_sent_whole(target: &TargetTable, wanted: &WantedTable) -> Finding {
+    let name = &wanted.source.name;
+    finding(
+        target,
+        "CK071",
+        Severity::Critical,
+        format!("the replica identity of table \"{name}\" of the source has a generated column"),
+        "generated columns are not sent, and without them updates and deletes do not say which row they mean",
+        format!("at the source: ALTER TABLE {} REPLICA IDENTITY FULL", quote::table(name)),
+    )
+}
+
+fn missing(target: &TargetTable, column: &SourceColumn, source_types: &HashMap<u32, ValueType>) -> Finding {
+    let source_type = source_types.get(&column.type_oid).map(|found| found.declared(column.type_modifier));
+    let type_name = source_type.map_or("<type>".to_owned(), |found| found.to_string());
     finding(
         target,
         "CK061",

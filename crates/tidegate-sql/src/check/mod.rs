@@ -10,21 +10,13 @@ mod tables;
 
 use std::collections::{HashMap, HashSet};
 
-use tidegate_model::{ColumnName, Finding, Problem, Severity, SourceTable, TableName};
+use tidegate_model::{Finding, Problem, Severity, TableName};
 use tokio_postgres::Client;
 
-use crate::catalog::{TargetTable, read_tables};
+pub use crate::catalog::WantedTable;
+use crate::catalog::{TargetTable, ValueType, read_tables};
 use crate::plan::SessionRights;
 use crate::state::StateKey;
-
-/// A table that is to be carried.
-#[derive(Clone, Debug)]
-pub struct WantedTable {
-    /// As the source describes it.
-    pub source: SourceTable,
-    /// Its primary key, empty without one.
-    pub primary_key: Vec<ColumnName>,
-}
 
 /// What the target is checked for.
 #[derive(Clone, Debug)]
@@ -33,9 +25,9 @@ pub struct TargetQuestion<'a> {
     pub key: &'a StateKey,
     /// What it wants to write.
     pub tables: &'a [WantedTable],
-    /// The names of the source's types by OID (see [`type_names`](crate::catalog::type_names)); columns of types that
-    /// are missing here are not compared.
-    pub source_types: &'a HashMap<u32, String>,
+    /// The source's types by OID (see [`value_types`](crate::catalog::value_types)); columns of types that are missing
+    /// here are not compared.
+    pub source_types: &'a HashMap<u32, ValueType>,
     /// The tables hold the data already (`--no-copy`), so that rows in them are no finding.
     pub no_copy: bool,
 }

@@ -70,7 +70,8 @@ struct Slot {
     occupant: u32,
 }
 
-/// A change of a table without a key: its rows are a multiset, and nothing can be folded.
+/// A change that is not folded: of a table without a key, whose rows are a multiset, or of one whose row is to be told
+/// from another with its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Insert(u32),
@@ -135,12 +136,13 @@ impl Fold {
         }
     }
 
-    fn step(&mut self, change: RowChange) {
+    /// Takes in a change that finds its row by the whole old row.
+    pub fn step(&mut self, change: RowChange) {
         let step = match change {
             RowChange::Insert(new) => Step::Insert(self.keep(new)),
             RowChange::Delete(old) => Step::Delete(self.keep(old)),
             RowChange::Update { old, new, .. } => {
-                let old = old.expect("an update of a table without key was checked to have its old row");
+                let old = old.expect("an update that goes by its old row was checked to have it");
                 Step::Update { old: self.keep(old), new: self.keep(new) }
             }
         };

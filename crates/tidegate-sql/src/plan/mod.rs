@@ -156,6 +156,7 @@ impl Planner {
 
     /// Plans one change by itself; `None` where it is skipped or changes no row. Forgets a slice that was under way.
     pub fn single(&mut self, position: &Position, change: &Change) -> Result<Option<Single>, Problem> {
+        let whole = single::tells_whole_row(change);
         let (index, change) = match change {
             Change::Message { .. } => return Ok(None),
             Change::Truncate { tables } => return self.single_truncate(position, tables),
@@ -170,7 +171,11 @@ impl Planner {
         let key = single::readable_key(table, row);
         let (source, target) = (table.route.map.source.name.clone(), table.route.map.target.clone());
         let mut statements = Vec::new();
-        self.fold(index, change, &mut statements);
+        if whole && table.keys_may_meet() {
+            self.folds[index].step(change);
+        } else {
+            self.fold(index, change, &mut statements);
+        }
         self.end_stretch(&mut statements);
         Ok(Some(Single { statements, table: target, source, operation, key }))
     }

@@ -160,7 +160,7 @@ impl<'a> Outcome<'a> {
         out.push(Statement { sql, params, table: self.table.route.map.target.clone(), operation, rows });
     }
 
-    /// Changes of a table without a key, in source order. Runs of inserts are one statement.
+    /// Changes that were not folded, in source order. Runs of inserts are one statement.
     pub fn write_steps(&mut self, out: &mut Vec<Statement>) {
         let steps = std::mem::take(&mut self.steps);
         let mut run = Vec::new();
@@ -191,22 +191,28 @@ impl<'a> Outcome<'a> {
     }
 
     fn write_delete_one(&mut self, old: u32, out: &mut Vec<Statement>) {
-        let nulls = self.columns_where(old, |value| value == Value::Null);
+        let nulls = self.nulls(old);
         let params = self.cells(old, |column| !nulls.contains(column));
         self.push(Shape::DeleteOne { nulls }, Operation::Delete, params, 1, out);
     }
 
     fn write_update_one(&mut self, old: u32, new: u32, out: &mut Vec<Statement>) {
-        let nulls = self.columns_where(old, |value| value == Value::Null);
-        let set = self.columns_where(new, |value| value != Value::Unchanged);
+        let nulls = self.nulls(old);
+        let (before, after) = (&self.rows[old as usize], &self.rows[new as usize]);
+        let is_set = |&column: &usize| {
+            let value = after.value(column);
+            let key_stays = self.table.route.map.key.contains(&column) && value == before.value(column);
+            value != Value::Unchanged && !key_stays
+        };
+        let set = ColumnSet::of(after.len(), (0..after.len()).filter(is_set));
         let mut params = self.cells(old, |column| !nulls.contains(column));
         params.extend(self.cells(new, |column| set.contains(column)));
         self.push(Shape::UpdateOne { nulls, set }, Operation::Update, params, 1, out);
     }
 
-    fn columns_where(&self, row: u32, wanted: impl Fn(Value<'_>) -> bool) -> ColumnSet {
+    fn nulls(&self, row: u32) -> ColumnSet {
         let row = &self.rows[row as usize];
-        ColumnSet::of(row.len(), (0..row.len()).filter(|&column| wanted(row.value(column))))
+        ColumnSet::of(row.len(), (0..row.len()).filter(|&column| row.value(column) == Value::Null))
     }
 
     fn cells(&self, row: u32, wanted: impl Fn(usize) -> bool) -> Vec<Param> {

@@ -47,10 +47,10 @@ pub(crate) enum Shape {
     /// Moves keys round in circles, which no order of updates can do. Parameters: the old key's columns, the new key's
     /// columns, rows.
     Rotate,
-    /// Removes one of the rows that equal a given one. `nulls` are the columns that are NULL in it. Parameters: the
-    /// other columns, each one cell.
+    /// Removes one of the rows that equal a given one; with a key, the only row that has it need not equal. `nulls` are
+    /// the columns that are NULL in it. Parameters: the other columns, each one cell.
     DeleteOne { nulls: ColumnSet },
-    /// Changes one of the rows that equal a given one. Parameters: as above, then the cells of `set`.
+    /// Changes a row found likewise. Parameters: as above, then the cells of `set`.
     UpdateOne { nulls: ColumnSet, set: ColumnSet },
 }
 
@@ -230,29 +230,45 @@ impl Cells {
         format!("${}::text::{}", self.count, column.target_type)
     }
 
-    /// The place of one row that equals the given one in every column. `=` finds it by an index, and the text decides:
-    /// 1.0 = 1.00, but these are two rows. `concat` gives the text that the type's output function makes, which a cast
-    /// to text does not (boolean, character(n)).
+    /// The place of one row that equals the given one in every column. Of a table with a key, the row that alone has
+    /// the given key is the one, whatever its other columns: a target of another scale or precision keeps other texts.
     fn one_row(&mut self, table: &Table, nulls: &ColumnSet) -> String {
-        let mut conditions = Vec::new();
-        for (index, column) in table.route.map.columns.iter().enumerate() {
+        let map = &table.route.map;
+        let target = quote::table(&map.target);
+        let (mut key, mut rest) = (Vec::new(), Vec::new());
+        for (index, column) in map.columns.iter().enumerate() {
             let name = format!("t.{}", quote::identifier(&column.target));
             if nulls.contains(index) {
-                conditions.push(format!("{name} IS NULL"));
+                rest.push(format!("{name} IS NULL"));
                 continue;
             }
             let value = self.cast(column);
-            // The `=` of a type outside pg_catalog may lie outside too, where a session without search path finds none.
-            if column.comparable && !column.target_type.contains('.') {
-                conditions.push(format!("{name} = {value}"));
+            if map.key.contains(&index) {
+                key.push(format!("{name} = {value}"));
+            } else if column.comparable && !column.target_type.contains('.') {
+                // The `=` of a type outside pg_catalog may lie outside too, where a session without search path finds none.
+                rest.push(format!("{name} = {value}"));
             }
             if !column.comparable || !EXACT_TYPES.contains(&column.target_type.as_str()) {
-                conditions.push(format!("concat({name}) = concat({value})"));
+                rest.push(same_text(&name, &value));
             }
         }
-        let target = quote::table(&table.route.map.target);
-        format!("ctid = (SELECT t.ctid FROM ONLY {target} AS t WHERE {} LIMIT 1)", conditions.join(" AND "))
+        let (key, rest) = (key.join(" AND "), rest.join(" AND "));
+        let condition = match (key.as_str(), rest.as_str()) {
+            ("", all) | (all, "") => all.to_owned(),
+            (key, rest) => {
+                format!("{key} AND ({rest} OR 1 = (SELECT count(*) FROM ONLY {target} AS t WHERE {key}))")
+            }
+        };
+        format!("ctid = (SELECT t.ctid FROM ONLY {target} AS t WHERE {condition} LIMIT 1)")
     }
+}
+
+/// The condition that two values have one text, where `=` only finds candidates by an index: 1.0 = 1.00, but these are
+/// two rows. `concat` gives the text that the type's output function makes, which a cast to text does not (boolean,
+/// character(n)). It takes over the collation of its argument, by which different texts may be equal.
+fn same_text(a: &str, b: &str) -> String {
+    format!(r#"concat({a}) COLLATE pg_catalog."C" = concat({b}) COLLATE pg_catalog."C""#)
 }
 
 fn delete_one(table: &Table, nulls: &ColumnSet) -> String {

@@ -1,6 +1,6 @@
 //! One change, by itself: what is tried in source order after a fast plan was refused.
 
-use tidegate_model::{Row, TableName};
+use tidegate_model::{Change, OldRow, Row, TableName};
 
 use super::table::{RowChange, Table, text};
 use super::{Operation, Statement};
@@ -22,6 +22,11 @@ pub struct Single {
     /// The key of the row as the target must have it before the change (an insert: as it will be), for people:
     /// `(id)=(17)`.
     pub key: String,
+}
+
+/// Whether a change tells the whole row that it is about, as it was before.
+pub(crate) fn tells_whole_row(change: &Change) -> bool {
+    matches!(change, Change::Update { old: Some(OldRow::Full(_)), .. } | Change::Delete { old: OldRow::Full(_), .. })
 }
 
 /// Returns what a change does, and the row that has the key it is about.

@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 
 use tidegate_connect::Session;
-use tidegate_model::{Finding, Severity, TableName};
-use tidegate_sql::catalog::{map_table, read_tables};
+use tidegate_model::{Class, Finding, ReplicaIdentity, Severity, TableName};
+use tidegate_sql::catalog::{ValueType, map_table, read_tables};
 use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::plan::SessionRights;
+use tidegate_sql::state::{Part, StateSchema, install};
 use tidegate_sql::triggers::{active_objects, bring_back, put_aside};
 
 use crate::support::{Target, route, server, settings};
 
 fn wanted(name: &str, columns: &[&str]) -> WantedTable {
-    WantedTable { source: route(1, name, columns, &[0]).map.source, primary_key: vec!["id".into()] }
+    WantedTable {
+        source: route(1, name, columns, &[0]).map.source,
+        primary_key: vec!["id".into()],
+        identity_whole: true,
+    }
 }
 
 async fn findings(target: &Target, session: &Session, tables: &[WantedTable]) -> Vec<Finding> {
-    let source_types = HashMap::from([(25, "text".to_owned())]);
+    let source_types = HashMap::from([(25, ValueType::new("text", -1))]);
     let question = TargetQuestion { key: &target.key, tables, source_types: &source_types, no_copy: false };
     target_findings(session, &question).await
 }
@@ -60,6 +65,69 @@ async fn what_cannot_be_written_is_critical() {
     let found = findings(&target, &session, &tables).await;
     let expected = ["CK055", "CK056", "CK059", "CK060", "CK061", "CK062", "CK063", "CK066"];
     assert_eq!(critical(&found), expected, "{found:#?}");
+}
+
+/// Of a key (id, made) only `id` is sent where `made` is generated: two rows with one `id` would be folded into one.
+#[tokio::test]
+async fn a_key_that_is_not_sent_whole_is_refused() {
+    let target = Target::new(
+        "CREATE TABLE t (id text, v text, made text GENERATED ALWAYS AS (v || 'x') STORED, PRIMARY KEY (id, made))",
+    )
+    .await;
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    let mut table = wanted("t", &["id text", "v text"]);
+    table.primary_key.push("made".into());
+    let targets = read_tables(target.client(), std::slice::from_ref(&table.source.name)).await.unwrap();
+    for identity in [ReplicaIdentity::Default, ReplicaIdentity::Index] {
+        table.source.replica_identity = identity;
+        table.identity_whole = false;
+        let found = findings(&target, &session, std::slice::from_ref(&table)).await;
+        assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["CK071"], "{found:#?}");
+        assert_eq!(found[0].fix, "at the source: ALTER TABLE \"public\".\"t\" REPLICA IDENTITY FULL");
+        assert_eq!(map_table(&table, &targets[&table.source.name]).unwrap_err().class, Class::Definite);
+    }
+    // What the fix makes of it: every column is sent, and whole rows are compared.
+    table.source.replica_identity = ReplicaIdentity::Full;
+    table.source.columns.iter_mut().for_each(|column| column.identity = true);
+    table.identity_whole = true;
+    assert_eq!(findings(&target, &session, std::slice::from_ref(&table)).await, []);
+    assert_eq!(map_table(&table, &targets[&table.source.name]).unwrap().key, [0_usize; 0]);
+}
+
+#[tokio::test]
+async fn tables_of_migrations_with_another_state_schema_are_taken_too() {
+    let target =
+        Target::new("CREATE TABLE mine (id text PRIMARY KEY); CREATE TABLE theirs (id text PRIMARY KEY)").await;
+    let other: StateSchema = "other_state".parse().unwrap();
+    install(target.client(), &other, Part::Stream).await.unwrap();
+    target
+        .sql(&format!(
+            "INSERT INTO other_state.copy_table (migration, stream, source_table, target_table, state)
+             VALUES ('{}', 'forward', 'public.theirs', 'public.theirs', 'copied')",
+            target.key.migration
+        ))
+        .await;
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    let tables = [wanted("mine", &["id text"]), wanted("theirs", &["id text"])];
+    let found = findings(&target, &session, &tables).await;
+    let [taken] = found.as_slice() else { panic!("one table is taken: {found:#?}") };
+    assert_eq!((taken.code, taken.severity, &*taken.subject), ("CK059", Severity::Critical, "public.theirs"));
+    assert!(taken.what.contains("other_state"), "{}", taken.what);
+
+    let role = format!("outsider_{}", target.name);
+    target
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA tidegate TO {role};
+             GRANT SET ON PARAMETER session_replication_role TO {role};
+             GRANT ALL ON ALL TABLES IN SCHEMA tidegate, public TO {role}"
+        ))
+        .await;
+    let session = Session::connect(&settings(&server().url_as(&role, "x", &target.name)), "test").await.unwrap();
+    let found = findings(&target, &session, &tables).await;
+    let [closed] = found.as_slice() else { panic!("one schema is closed: {found:#?}") };
+    assert_eq!((closed.code, closed.severity), ("CK059", Severity::Unknown));
+    target.sql(&closed.fix).await;
+    assert_eq!(critical(&findings(&target, &session, &tables).await), ["CK059"]);
 }
 
 #[tokio::test]
@@ -112,9 +180,10 @@ async fn tables_are_mapped_by_the_names_of_their_columns() {
     .await;
     let name = "Odd \"name";
     let columns = ["id x", "B x", "j x", "m x", "a x", "parent x"];
-    let source = route(1, name, &columns, &[0]).map.source;
+    let wanted = wanted(name, &columns);
+    let source = &wanted.source;
     let tables = read_tables(target.client(), std::slice::from_ref(&source.name)).await.unwrap();
-    let map = map_table(&source, &["id".into()], &tables[&source.name]).unwrap();
+    let map = map_table(&wanted, &tables[&source.name]).unwrap();
     let types: Vec<(&str, bool)> =
         map.columns.iter().map(|column| (column.target_type.as_str(), column.comparable)).collect();
     let expected = [

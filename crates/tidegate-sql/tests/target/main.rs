@@ -9,6 +9,7 @@ mod fixture;
 mod ownership;
 mod proxy;
 mod requests;
+mod rounding;
 mod spooled;
 mod state;
 mod support;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_model::{Lsn, Position, Problem};
+use tidegate_source_postgres::publication;
 use tidegate_sql::requests::{self, DRAIN, Request};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::time::{sleep, timeout};
@@ -32,6 +33,7 @@ pub async fn run(args: DrainArgs) -> Result<Exit, Failure> {
         return Err(Failure::refused(timed_out(&ends, &key, &marker, args.timeout.0.as_secs_f64()).await));
     };
     let applied = drained?;
+    verify_published(&migration, &ends, &key).await?;
     let seconds = began.elapsed().as_secs_f64();
     if args.migration.json {
         let (marker, applied) = (marker.to_string(), applied.to_string());
@@ -76,6 +78,16 @@ async fn until_applied(
         ended = without_owner(migration, ends, key, marker) => return ended,
     };
     read_answer(&answer).map_err(Failure::refused)
+}
+
+/// Refuses to say "drained" where the publication may have left out changes: those never come.
+async fn verify_published(migration: &Migration, ends: &Ends, key: &StateKey) -> Result<(), Failure> {
+    let now = Before::read(ends, key).await.map_err(Failure::at_start)?;
+    let Some(history) = now.history().map_err(Failure::at_start)? else { return Ok(()) };
+    let (source, name) = (&ends.source_session, &history.publication);
+    let compared = publication::compare(source, name, history.published.as_ref(), &now.carried()).await;
+    let gaps = compared.map_err(Failure::at_start)?.gaps;
+    if gaps.is_empty() { Ok(()) } else { Err(Failure::refused(publication::changed(&migration.name, name, &gaps))) }
 }
 
 /// Waits while somebody owns the stream; then runs it up to the marker.

@@ -129,6 +129,9 @@ fn print(status: &Status) {
         for table in &stream.not_carried {
             println!("  not carried: {table} appeared at the source after the migration began");
         }
+        for table in &stream.dropped {
+            println!("  dropped at the source: {table}; it stays at the target as it is");
+        }
     }
     if let Some(error) = &status.error {
         println!("error[{}]: {}\n  why:  {}\n  next: {}", error.code, error.what, error.why, error.next);

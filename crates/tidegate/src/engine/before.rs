@@ -1,7 +1,7 @@
 //! What both databases know of a migration before anything is written, and the refusals that follow from it.
 
-use tidegate_model::{CopyState, Position, Problem};
-use tidegate_source_postgres::{History, history, slot};
+use tidegate_model::{CopyState, Position, Problem, RelationId, TableName};
+use tidegate_source_postgres::{History, history, publication, slot};
 use tidegate_sql::copy::{CopyRecord, read_records};
 use tidegate_sql::state::{self, CheckpointRow, Pair, Part, StateKey};
 
@@ -41,12 +41,22 @@ impl Before {
         history_of(self.checkpoint.as_ref())
     }
 
+    /// Returns the source tables that the stream carries and has copied.
+    pub fn carried(&self) -> Vec<(RelationId, TableName)> {
+        let route = |record: &CopyRecord| match &record.state {
+            CopyState::Copied(route) => Some((route.map.source.id, route.map.source.name.clone())),
+            CopyState::Planned | CopyState::Copying => None,
+        };
+        self.records.iter().filter_map(route).collect()
+    }
+
     /// Refuses what would lose, repeat or mix up rows. Nothing may be written before this has passed.
     pub async fn verify(&self, ends: &Ends, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
         let name = &migration.name;
         match (self.position(), self.history()?) {
             (Some(at), Some(history)) if !wishes.recreate_slot => {
                 slot::verify_resume(&ends.source, name, &history, &at).await?;
+                self.verify_published(ends, migration, wishes, &history).await?;
             }
             (None, _) if wishes.no_copy_from.is_some() => self.verify_start(ends, migration, wishes).await?,
             _ if wishes.recreate_slot => {
@@ -64,6 +74,24 @@ impl Before {
             return Err(begun_already(migration));
         }
         self.pair.verify(name, self.position().is_some())
+    }
+
+    /// Refuses a publication that may have left out changes of a table that is not to be copied again.
+    async fn verify_published(
+        &self,
+        ends: &Ends,
+        migration: &Migration,
+        wishes: &Wishes,
+        history: &History,
+    ) -> Result<(), Problem> {
+        let mut tables = self.carried();
+        tables.retain(|(_, name)| !wishes.recopy.contains(name));
+        let (source, publication) = (&ends.source_session, &history.publication);
+        let compared = publication::compare(source, publication, history.published.as_ref(), &tables).await?;
+        if compared.gaps.is_empty() {
+            return Ok(());
+        }
+        Err(publication::changed(&migration.name, publication, &compared.gaps))
     }
 
     /// Refuses a start without a copy that the slot does not reach back to.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableName};
 use tidegate_source_postgres::{TableFilter, catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
-use tidegate_sql::catalog::{map_table, read_tables, type_names};
+use tidegate_sql::catalog::{map_table, read_tables, value_types};
 use tidegate_sql::check::{PUT_ASIDE_WHEN_TOLD, TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;
 
@@ -84,7 +84,7 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
     let question = TargetQuestion {
         key: &key,
         tables: &tables.wanted(),
-        source_types: &type_names(&ends.source_session, &tables.type_oids()).await?,
+        source_types: &value_types(&ends.source_session, &tables.type_oids()).await?,
         no_copy: wishes.no_copy_from.is_some(),
     };
     findings.extend(target_findings(&ends.target_session, &question).await);
@@ -115,10 +115,6 @@ impl Tables {
     }
 
     fn wanted(&self) -> Vec<WantedTable> {
-        let wanted = |table: &catalog::CatalogTable| WantedTable {
-            source: table.table.clone(),
-            primary_key: table.primary_key.clone(),
-        };
         self.0.iter().map(wanted).collect()
     }
 
@@ -135,7 +131,7 @@ impl Tables {
         let names: Vec<TableName> = self.0.iter().map(|table| table.name().clone()).collect();
         let targets = read_tables(&ends.target_session, &names).await?;
         let plan = |table: &catalog::CatalogTable| {
-            let map = map_table(&table.table, &table.primary_key, targets.get(table.name())?).ok()?;
+            let map = map_table(&wanted(table), targets.get(table.name())?).ok()?;
             let rows_estimated = table.rows_estimated.unwrap_or(0);
             Some(PlannedTable { map, rows_estimated, bytes_estimated: table.bytes })
         };
@@ -172,6 +168,14 @@ impl Tables {
             return Err(not_carried(unknown));
         }
         Ok(planned)
+    }
+}
+
+fn wanted(table: &catalog::CatalogTable) -> WantedTable {
+    WantedTable {
+        source: table.table.clone(),
+        primary_key: table.primary_key.clone(),
+        identity_whole: table.identity_whole,
     }
 }
 

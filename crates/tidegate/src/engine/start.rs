@@ -1,6 +1,6 @@
 //! The start point: made once, found again ever after.
 
-use tidegate_model::{CopyTable, Position, Problem, TableMap, TableName};
+use tidegate_model::{CopyTable, Position, Problem, RelationId, TableName};
 use tidegate_source_postgres::slot::{self, CreatedSlot, SlotRequest};
 use tidegate_source_postgres::{History, history, publication};
 use tidegate_sql::check::session_rights;
@@ -87,7 +87,8 @@ impl Stream<'_> {
         if (intended || self.wishes.recreate_slot) && slot::drop(source, &self.migration.name, &history.slot).await? {
             info!(slot = %history.slot, "a slot without a stored start point was dropped");
         }
-        publication::ensure(source, &history.publication, &names(planned)).await?;
+        let history = self.publish(history, &identities(planned)).await?;
+        let stored = serde_json::to_value(&history).expect("a history is plain data");
         let request = SlotRequest {
             settings: &self.ends.source,
             name: &self.migration.name,
@@ -116,7 +117,8 @@ impl Stream<'_> {
         slot::verify_resume(&self.ends.source, &self.migration.name, &history, &position).await?;
         // A publication that is made or changed now says nothing about what was written before: the slot decodes with the
         // catalog of each transaction's time.
-        publication::verify(&self.ends.source_session, &history.publication, &names(planned)).await?;
+        let published = self.verify_publication(&history, &identities(planned)).await?;
+        let history = History { published, ..history };
         let stored = serde_json::to_value(&history).expect("a history is plain data");
         let mut tables = copy::plan(target, self.lease(), planned.to_vec()).await?;
         for table in &mut tables {
@@ -134,16 +136,55 @@ impl Stream<'_> {
         let target = &self.ends.target_session;
         let verified = slot::verify_resume(&self.ends.source, &self.migration.name, &history, &position).await?;
         if verified != history {
-            state::store_history(target, self.lease(), &serde_json::to_value(&verified).expect("plain data")).await?;
             info!(timeline = verified.timeline, "the source was promoted after our checkpoint; going on");
         }
-        publication::verify(&self.ends.source_session, &verified.publication, &names(planned)).await?;
+        self.verify_publication(&verified, &self.but_recopied(planned)).await?;
         for table in &self.wishes.recopy {
             copy::recopy(target, self.lease(), table).await?;
             info!(%table, "table will be emptied and copied again");
         }
+        // Only now: whatever the publication missed of the tables to copy again is in their new copies.
+        let verified = self.publish(verified, &identities(planned)).await?;
+        if verified != history {
+            state::store_history(target, self.lease(), &serde_json::to_value(&verified).expect("plain data")).await?;
+        }
         let tables = copy::plan(target, self.lease(), planned.to_vec()).await?;
         Ok(Start { position, history: verified, tables, slot: None })
+    }
+
+    /// Makes the publication list exactly the tables that exist, and notes what it is from now on.
+    async fn publish(&self, history: History, tables: &[(RelationId, TableName)]) -> Result<History, Problem> {
+        let source = &self.ends.source_session;
+        let compared = publication::compare(source, &history.publication, None, tables).await?;
+        let mut names: Vec<TableName> = tables.iter().map(|(_, name)| name.clone()).collect();
+        names.retain(|name| !compared.dropped.contains(name));
+        publication::ensure(source, &history.publication, &names).await?;
+        let published = publication::mark(source, &history.publication).await?;
+        Ok(History { published, ..history })
+    }
+
+    /// Refuses a publication that may have left out changes of these tables, and returns what it is now.
+    async fn verify_publication(
+        &self,
+        history: &History,
+        tables: &[(RelationId, TableName)],
+    ) -> Result<Option<publication::Mark>, Problem> {
+        let source = &self.ends.source_session;
+        let compared = publication::compare(source, &history.publication, history.published.as_ref(), tables).await?;
+        for table in &compared.dropped {
+            info!(%table, "table was dropped at the source; it stays at the target as it is");
+        }
+        if !compared.gaps.is_empty() {
+            return Err(publication::changed(&self.migration.name, &history.publication, &compared.gaps));
+        }
+        publication::mark(source, &history.publication).await
+    }
+
+    /// Returns the tables that go on with the rows they have.
+    fn but_recopied(&self, planned: &[PlannedTable]) -> Vec<(RelationId, TableName)> {
+        let mut tables = identities(planned);
+        tables.retain(|(_, name)| !self.wishes.recopy.contains(name));
+        tables
     }
 
     /// Forgets slot, start point and copies. The rows at the target are ours and are emptied table by table.
@@ -160,10 +201,6 @@ impl Stream<'_> {
     }
 }
 
-fn names(planned: &[PlannedTable]) -> Vec<TableName> {
-    planned.iter().map(|table| source_name(&table.map)).collect()
-}
-
-fn source_name(map: &TableMap) -> TableName {
-    map.source.name.clone()
+fn identities(planned: &[PlannedTable]) -> Vec<(RelationId, TableName)> {
+    planned.iter().map(|table| (table.map.source.id, table.map.source.name.clone())).collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidegate_model::{Position, Problem, TableName, TableRoute, Timestamp};
+use tidegate_model::{Position, Problem, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
 use tidegate_source_postgres::{History, PostgresSource, Received, SourceConfig, TableFilter};
 use tidegate_sql::applier::{ApplierConfig, ApplyProgress, PostgresApplier};
@@ -106,12 +106,13 @@ impl Stream<'_> {
 
     fn table_watch(&self, history: &History, routes: &[TableRoute]) -> Result<TableWatch, Problem> {
         let migration = self.migration;
-        let carried: Vec<TableName> = routes.iter().map(|route| route.map.source.name.clone()).collect();
+        let identity = |route: &TableRoute| (route.map.source.id, route.map.source.name.clone());
+        let carried = routes.iter().map(identity).collect();
         Ok(TableWatch {
             settings: self.ends.source.clone(),
             name: migration.name.clone(),
             filter: TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?,
-            publication: history.publication.clone(),
+            history: history.clone(),
             carried,
         })
     }

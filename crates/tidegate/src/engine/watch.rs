@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{MigrationName, Problem, TableName};
+use tidegate_model::{MigrationName, Problem, RelationId, TableName};
 use tidegate_source_postgres::wal::{self, WalBudget, WalLevel, WhenSpent};
-use tidegate_source_postgres::{TableFilter, catalog, publication};
+use tidegate_source_postgres::{History, TableFilter, catalog, publication};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -86,8 +86,8 @@ pub struct TableWatch {
     pub settings: Settings,
     pub name: MigrationName,
     pub filter: TableFilter,
-    pub publication: String,
-    pub carried: Vec<TableName>,
+    pub history: History,
+    pub carried: Vec<(RelationId, TableName)>,
 }
 
 impl TableWatch {
@@ -104,18 +104,18 @@ impl TableWatch {
 
     async fn watch_over_one_session(&self, board: &Board) -> Result<Problem, Problem> {
         let session = Session::connect(&self.settings, &self.name.application_name("tables")).await?;
-        let carried: HashSet<&TableName> = self.carried.iter().collect();
+        let carried: HashSet<RelationId> = self.carried.iter().map(|(id, _)| *id).collect();
         loop {
             let found = catalog::list_tables(&session, &self.filter).await?;
-            let missing = found.iter().map(|table| table.name()).filter(|name| !carried.contains(name));
-            let missing: Vec<String> = missing.map(ToString::to_string).collect();
-            board.change(|status| status.not_carried = missing);
-            if let Err(problem) = publication::verify(&session, &self.publication, &self.carried).await {
-                if problem.class == tidegate_model::Class::Definite {
-                    return Ok(problem);
-                }
-                return Err(problem);
+            let missing = found.iter().filter(|table| !carried.contains(&table.table.id));
+            let missing: Vec<String> = missing.map(|table| table.name().to_string()).collect();
+            let (name, marked) = (&self.history.publication, self.history.published.as_ref());
+            let compared = publication::compare(&session, name, marked, &self.carried).await?;
+            if !compared.gaps.is_empty() {
+                return Ok(publication::changed(&self.name, name, &compared.gaps));
             }
+            let dropped: Vec<String> = compared.dropped.iter().map(ToString::to_string).collect();
+            board.change(|status| (status.not_carried, status.dropped) = (missing, dropped));
             sleep(TABLES_EVERY).await;
         }
     }

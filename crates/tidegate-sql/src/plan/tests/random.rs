@@ -26,6 +26,20 @@ fn check(routes: &[TableRoute], rights: SessionRights, limit: SliceLimit, wishes
     assert_eq!(target.sorted(), database(routes, after).sorted());
 }
 
+/// Whatever keys meet on the way, each change finds its row.
+fn check_one_by_one(routes: &[TableRoute], wishes: &[Wish]) {
+    let History { before, changes, after } = History::of(routes, wishes, true);
+    let mut target = database(routes, before);
+    let mut planner = Planner::new(routes.to_vec(), REPLICA);
+    for change in changes {
+        let single = planner.single(&at(1), &change).unwrap().expect("it changes a row");
+        for statement in &single.statements {
+            target.run(&planner, statement).unwrap_or_else(|refusal| panic!("{refusal}"));
+        }
+    }
+    assert_eq!(target.sorted(), database(routes, after).sorted());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
@@ -45,5 +59,6 @@ proptest! {
             with_full_identity(route(2, "two", &COLUMNS, &[0])),
         ];
         check(&routes, REPLICA, UNLIMITED, &wishes, true);
+        check_one_by_one(&routes, &wishes);
     }
 }

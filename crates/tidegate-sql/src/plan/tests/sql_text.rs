@@ -1,6 +1,6 @@
 //! The SQL text of every shape of statement.
 
-use super::fixture::{Changing, route};
+use super::fixture::{Changing, at, route, with_full_identity};
 use super::{REPLICA, plan};
 use crate::plan::Planner;
 
@@ -13,15 +13,21 @@ fn texts(columns: &[&str], key: &[usize], changes: impl FnOnce(&Changing) -> Vec
     plan.statements.iter().map(|statement| &*statement.sql).collect::<Vec<_>>().join("\n")
 }
 
-macro_rules! assert_sql {
-    ($name:literal, $columns:expr, $key:expr, $changes:expr) => {
+macro_rules! assert_text {
+    ($name:literal, $text:expr) => {
         insta::with_settings!({
             snapshot_path => "../snapshots",
             prepend_module_to_snapshot => false,
             omit_expression => true
         }, {
-            insta::assert_snapshot!($name, texts($columns, $key, $changes));
+            insta::assert_snapshot!($name, $text);
         });
+    };
+}
+
+macro_rules! assert_sql {
+    ($name:literal, $columns:expr, $key:expr, $changes:expr) => {
+        assert_text!($name, texts($columns, $key, $changes))
     };
 }
 
@@ -60,6 +66,17 @@ fn without_a_key() {
     assert_sql!("postgres_keyless_delete_with_null", KEYLESS, &[], |t| vec![t.delete("1 - {}")]);
     assert_sql!("postgres_keyless_update", KEYLESS, &[], |t| vec![t.rekey("1 2 {}", "1 3 ~")]);
     assert_sql!("postgres_keyless_update_nothing", KEYLESS, &[], |t| vec![t.rekey("1 2 {}", "~ ~ ~")]);
+}
+
+#[test]
+fn where_two_rows_may_hold_one_key() {
+    let items = with_full_identity(route(1, "items", KEYLESS, &[0]));
+    let t = Changing::new(&items);
+    let mut planner = Planner::new(vec![items], REPLICA);
+    let changes = [t.rekey("1 2 {}", "3 2 ~"), t.rekey("1 2 {}", "1 - ~"), t.delete("1 - {}")];
+    let mut text = |change| planner.single(&at(1), change).unwrap().unwrap().statements[0].sql.to_string();
+    let texts = changes.iter().map(&mut text).collect::<Vec<_>>().join("\n");
+    assert_text!("postgres_shared_key", texts);
 }
 
 #[test]
