@@ -7,7 +7,7 @@ use tidegate_model::{
     Applier, Batch, ColumnName, Lsn, MigrationName, Position, Problem, SourceTable, Stream, TableRoute,
 };
 use tidegate_sql::applier::{ApplierConfig, PostgresApplier};
-use tidegate_sql::catalog;
+use tidegate_sql::catalog::{self, WantedTable};
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, StateKey, StateSchema};
 use tidegate_testkit::memory;
 use tidegate_testkit::suites::{ApplierHarness, applier_suite};
@@ -57,7 +57,9 @@ impl PostgresHarness {
     async fn route(&self, session: &Session) -> TableRoute {
         let name = &self.table.name;
         let tables = catalog::read_tables(session, std::slice::from_ref(name)).await.unwrap();
-        let map = catalog::map_table(&self.table, &[ColumnName::from("id")], &tables[name]).unwrap();
+        let primary_key = vec![ColumnName::from("id")];
+        let wanted = WantedTable { source: SourceTable::clone(&self.table), primary_key, identity_whole: true };
+        let map = catalog::map_table(&wanted, &tables[name]).unwrap();
         TableRoute { map, from: Position::postgres(Lsn(0)) }
     }
 }

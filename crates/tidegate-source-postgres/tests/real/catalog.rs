@@ -117,3 +117,46 @@ async fn what_is_more_than_the_description_is_told_too() {
     let without = list(&fixture.session, &["public.*"], &["public.sales", "parent", "volatile"]).await;
     assert!(without.iter().all(|table| table.is_carried() && table.root().is_none()));
 }
+
+/// Of an identity with a generated column only the rest is sent.
+#[tokio::test]
+async fn an_identity_that_is_not_sent_whole_is_told() {
+    let fixture = Fixture::new(&SHARED, "identity_whole").await;
+    let generated = "made int GENERATED ALWAYS AS (1) STORED NOT NULL";
+    fixture
+        .execute(&format!(
+            "CREATE TABLE public.by_key (id int, {generated}, PRIMARY KEY (id, made));
+             CREATE TABLE public.by_index (id int NOT NULL, n int PRIMARY KEY, {generated}, UNIQUE (id, made));
+             ALTER TABLE public.by_index REPLICA IDENTITY USING INDEX by_index_id_made_key;
+             CREATE TABLE public.by_key_whole (id int PRIMARY KEY, {generated}, UNIQUE (id, made));
+             CREATE TABLE public.by_row (id int, {generated}, PRIMARY KEY (id, made));
+             ALTER TABLE public.by_row REPLICA IDENTITY FULL"
+        ))
+        .await;
+    let whole: BTreeMap<String, bool> = list(&fixture.session, &["by_*"], &[])
+        .await
+        .into_iter()
+        .map(|table| (table.name().name.to_string(), table.identity_whole))
+        .collect();
+    let expected = [("by_index", false), ("by_key", false), ("by_key_whole", true), ("by_row", true)];
+    assert_eq!(whole, expected.map(|(name, whole)| (name.to_owned(), whole)).into());
+}
+
+#[tokio::test]
+async fn state_tables_of_other_migrations_are_no_tables_of_an_application() {
+    let fixture = Fixture::new(&SHARED, "other_state").await;
+    fixture
+        .execute(
+            "CREATE SCHEMA other_state;
+             CREATE TABLE other_state.schema_version (part text PRIMARY KEY);
+             CREATE TABLE other_state.migration (migration text PRIMARY KEY, generation int, phase text, side text);
+             CREATE TABLE other_state.orders (id int PRIMARY KEY);
+             CREATE SCHEMA app;
+             CREATE TABLE app.schema_version (id int PRIMARY KEY);
+             CREATE TABLE app.migration (id int PRIMARY KEY, phase text)",
+        )
+        .await;
+    let tables = list(&fixture.session, &["other_state.*", "app.*"], &[]).await;
+    let names: Vec<String> = tables.iter().map(|table| table.name().to_string()).collect();
+    assert_eq!(names, ["app.migration", "app.schema_version", "other_state.orders"]);
+}
