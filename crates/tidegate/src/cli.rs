@@ -93,7 +93,8 @@ pub struct MigrateArgs {
     /// Empties this table at the target and copies it again at a new point; may be repeated.
     #[arg(long, value_name = "TABLE")]
     pub recopy: Vec<String>,
-    /// Makes the replication slot again and copies every table again. The repair after a lost slot.
+    /// EMPTIES every table of the migration at the target, makes the replication slot again and copies everything again.
+    /// The repair after a lost slot. Never use it on a target that applications write to.
     #[arg(long, conflicts_with_all = ["no_copy", "recopy"])]
     pub recreate_slot: bool,
     /// Puts aside triggers, rules and foreign keys with actions of the target that would change rows behind the stream.

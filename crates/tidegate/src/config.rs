@@ -184,6 +184,6 @@ fn bad_configuration(found: &[String]) -> Problem {
         [one] => one.clone(),
         several => format!("{} problems in the configuration", several.len()),
     };
-    let why = if found.len() > 1 { found.join("\n        ") } else { "the value cannot work".to_owned() };
-    Problem::definite("CF001", what, why, "correct it and check again: tidegate config check -c FILE")
+    let why = if found.len() > 1 { found.join("\n        ") } else { "without it nothing can be done".to_owned() };
+    Problem::definite("CF001", what, why, "correct the flags, or the file (tidegate config check -c FILE)")
 }

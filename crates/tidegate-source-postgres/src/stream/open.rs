@@ -16,6 +16,8 @@ use crate::{History, slot};
 /// An open stream.
 #[derive(Debug)]
 pub(super) struct Opened {
+    /// The walsender.
+    pub(super) pid: i32,
     pub(super) reader: CopyReader,
     pub(super) writer: CopyWriter,
     pub(super) protocol: u8,
@@ -51,16 +53,22 @@ impl Greeted {
         history::verdict(name, history, at, &self.observed)
     }
 
-    /// Begins to stream from `acknowledged`; 0/0: from where the slot is.
+    /// Begins to stream from `acknowledged`; 0/0: from where the slot is. `earlier` is the walsender of this reader's last
+    /// stream: only that one may still be in the way and be ended. At the first stream (`None`) it may be any of this
+    /// migration. Afterwards another one is that of a successor, who has taken the migration over.
     pub(super) async fn begin(
         self,
         settings: &Settings,
         name: &MigrationName,
         history: &History,
         acknowledged: Lsn,
+        earlier: Option<i32>,
     ) -> Result<Opened, Problem> {
         let Greeted { session, observed } = self;
         if let Some(pid) = observed.slot.as_ref().and_then(|slot| slot.active_pid) {
+            if earlier.is_some_and(|earlier| earlier != pid) {
+                return Err(slot::in_use(&history.slot, &format!("process {pid} streams from it now")));
+            }
             let released_by = Session::connect(settings, &name.application_name("release")).await?;
             slot::release(&released_by, name, &history.slot, pid).await?;
         }
@@ -70,10 +78,11 @@ impl Greeted {
             escape_identifier(&history.slot),
             options(protocol, &history.publication)
         );
+        let pid = session.backend_pid();
         let (reader, writer) = session.copy_both(&command).await.map_err(|error| refused(name, history, error))?;
         info!(slot = history.slot, from = %acknowledged, protocol, server = %observed.version, "stream opened");
         let wal_sender_timeout = Duration::from_millis(observed.wal_sender_timeout_ms);
-        Ok(Opened { reader, writer, protocol, wal_sender_timeout })
+        Ok(Opened { pid, reader, writer, protocol, wal_sender_timeout })
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Reader {
     stop: CancellationToken,
     /// Made before the reader runs.
     first: Option<Opened>,
+    /// The walsender of the last stream.
+    walsender: Option<i32>,
     /// Attempts that failed since something last came.
     failures: u32,
 }
@@ -67,7 +69,7 @@ impl Reader {
         received: watch::Sender<Received>,
         stop: CancellationToken,
     ) -> Self {
-        Reader { config, history, acknowledged, input, received, stop, first: None, failures: 0 }
+        Reader { config, history, acknowledged, input, received, stop, first: None, walsender: None, failures: 0 }
     }
 
     /// Opens the stream for the first time. A slot that somebody else uses is no failure: it is waited for.
@@ -129,8 +131,11 @@ impl Reader {
         Ok(self.begin(greeted).await?)
     }
 
-    async fn begin(&self, greeted: Greeted) -> Result<Opened, Problem> {
-        greeted.begin(&self.config.settings, &self.config.name, &self.history, self.flushed()).await
+    async fn begin(&mut self, greeted: Greeted) -> Result<Opened, Problem> {
+        let (settings, name, flushed) = (&self.config.settings, &self.config.name, self.flushed());
+        let opened = greeted.begin(settings, name, &self.history, flushed, self.walsender).await?;
+        self.walsender = Some(opened.pid);
+        Ok(opened)
     }
 
     /// Returns the last position that was given out, once everything received has been.
@@ -155,7 +160,7 @@ impl Reader {
     }
 
     async fn stream(&mut self, opened: Opened) -> Ended {
-        let Opened { mut reader, mut writer, protocol, wal_sender_timeout } = opened;
+        let Opened { mut reader, mut writer, protocol, wal_sender_timeout, .. } = opened;
         if let Err(Closed) = self.input.push(Input::Connected { protocol }, 0) {
             return Ended::Stopped;
         }

@@ -38,7 +38,9 @@ WITH RECURSIVE over (declared, oid, modifier) AS (
      SELECT o.declared, t.typbasetype, CASE WHEN o.modifier = -1 THEN t.typtypmod ELSE o.modifier END
        FROM over o JOIN pg_type t ON t.oid = o.oid
       WHERE t.typtype = 'd')
-SELECT o.declared, format_type(o.oid, -1), o.modifier FROM over o JOIN pg_type t ON t.oid = o.oid WHERE t.typtype <> 'd'";
+SELECT o.declared, format_type(o.oid, -1), o.modifier
+  FROM over o JOIN pg_type t ON t.oid = o.oid
+ WHERE t.typtype <> 'd'";
 
 const TABLES: &str = "
 SELECT c.oid, w.schema, w.name, c.relkind::text, row_security_active(c.oid), has_schema_privilege(n.oid, 'USAGE'),

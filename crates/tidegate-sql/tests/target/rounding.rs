@@ -1,10 +1,10 @@
 //! Values that the target would round, cut or pad without an error are found before anything is written.
 
 use tidegate_connect::Session;
-use tidegate_model::{Finding, ReplicaIdentity, Severity, SourceColumn, SourceTable, TableName};
+use tidegate_model::{Finding, RelationId, ReplicaIdentity, Severity, SourceColumn, SourceTable, TableName};
 use tidegate_sql::catalog::{WantedTable, read_tables, value_types};
 use tidegate_sql::check::{TargetQuestion, target_findings};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Error, Row};
 
 use crate::support::Target;
 
@@ -49,32 +49,37 @@ const REFUSED: [(&str, &str, &str); 3] = [
     ("numeric", "integer", "1.5"),
 ];
 
-/// Makes the table `s` of a source and `t` of the target, and returns what is found about them.
-async fn findings(target: &Target, session: &Session, source_type: &str, target_type: &str) -> Vec<Finding> {
+/// Makes the table `s` of a source and `t` of the target.
+async fn make_tables(target: &Target, source_type: &str, target_type: &str) {
     let sql = format!(
         "DROP TABLE IF EXISTS s, t; CREATE TABLE s (id int PRIMARY KEY, v {source_type});
          CREATE TABLE t (id int PRIMARY KEY, v {target_type})"
     );
     target.sql(&sql).await;
-    let wanted = [source(target.client()).await];
+}
+
+async fn findings(target: &Target) -> Vec<Finding> {
+    // A session as migrations have it: the one of the tests has another search_path.
+    let session = Session::connect(&target.settings(), "test").await.unwrap();
+    let wanted = [source(&session).await];
     let types: Vec<u32> = wanted[0].source.columns.iter().map(|column| column.type_oid).collect();
-    let source_types = value_types(session, &types).await.unwrap();
+    let source_types = value_types(&session, &types).await.unwrap();
     let question = TargetQuestion { key: &target.key, tables: &wanted, source_types: &source_types, no_copy: false };
-    target_findings(session, &question).await
+    target_findings(&session, &question).await
 }
 
 /// The table `s` as a source describes it, under the name of the target's `t`.
 async fn source(client: &Client) -> WantedTable {
     let sql = "SELECT attname::text, atttypid, atttypmod FROM pg_attribute
                 WHERE attrelid = 'public.s'::regclass AND attnum > 0 ORDER BY attnum";
-    let column = |row: &tokio_postgres::Row| SourceColumn {
+    let column = |row: &Row| SourceColumn {
         name: row.get::<_, String>(0).into(),
         type_oid: row.get(1),
         type_modifier: row.get(2),
         identity: row.get::<_, &str>(0) == "id",
     };
     let source = SourceTable {
-        id: tidegate_model::RelationId(1),
+        id: RelationId(1),
         name: TableName::new("public", "t"),
         replica_identity: ReplicaIdentity::Default,
         columns: client.query(sql, &[]).await.unwrap().iter().map(column).collect(),
@@ -82,19 +87,17 @@ async fn source(client: &Client) -> WantedTable {
     WantedTable { source, primary_key: vec!["id".into()], identity_whole: true }
 }
 
-/// Writes a value of `s` to `t` as a stream does, and returns what was there and what is there, by `read`.
-async fn carried(target: &Target, value: &str, read: &str) -> Result<(String, String), tokio_postgres::Error> {
+/// Writes a value of `s` to `t` as a stream does, and returns what was there and what is there, read by an expression.
+async fn carried(target: &Target, value: &str, read: &str) -> Result<(String, String), Error> {
     let name = TableName::new("public", "t");
     let table = read_tables(target.client(), std::slice::from_ref(&name)).await.unwrap().remove(&name).unwrap();
     let client = target.client();
-    client.execute("INSERT INTO s SELECT 1, NULL", &[]).await?;
-    client.batch_execute(&format!("UPDATE s SET v = '{value}'")).await?;
+    client.batch_execute(&format!("INSERT INTO s VALUES (1, '{value}')")).await?;
     let cast = &table.column("v").unwrap().type_name;
     // Never a cast of the value itself: the stream sends text.
     client.batch_execute(&format!("INSERT INTO t SELECT id, format('%s', v)::{cast} FROM s")).await?;
-    let text = |table: &str| format!("SELECT {} FROM {table}", read.replace("{v}", "v"));
-    let before = client.query_one(&text("s"), &[]).await?.get(0);
-    let after = client.query_one(&text("t"), &[]).await?.get(0);
+    let before = client.query_one(&format!("SELECT {read} FROM s"), &[]).await?.get(0);
+    let after = client.query_one(&format!("SELECT {read} FROM t"), &[]).await?.get(0);
     Ok((before, after))
 }
 
@@ -105,32 +108,26 @@ fn codes(findings: &[Finding]) -> Vec<(&'static str, Severity)> {
 #[tokio::test]
 async fn what_would_be_rounded_without_an_error_is_critical() {
     let target = Target::new("CREATE DOMAIN rounded AS numeric(12,2)").await;
-    let session = Session::connect(&target.settings(), "test").await.unwrap();
-    session.batch_execute("SET search_path = public").await.unwrap();
     for (from, to, value) in CHANGED.into_iter().chain(CUT) {
-        let found = findings(&target, &session, from, to).await;
+        make_tables(&target, from, to).await;
+        let found = findings(&target).await;
         assert_eq!(codes(&found), [("CK072", Severity::Critical)], "{from} to {to}: {found:#?}");
-        let (before, after) = carried(&target, value, "format('%s', {v})").await.unwrap();
+        let (before, after) = carried(&target, value, "format('%s', v)").await.unwrap();
         assert_ne!(before, after, "{from} to {to}");
         // The fix is SQL that helps.
         target.sql(&found[0].fix.replace("ALTER TABLE", "TRUNCATE t; ALTER TABLE")).await;
-        let wanted = [source(target.client()).await];
-        let types: Vec<u32> = wanted[0].source.columns.iter().map(|column| column.type_oid).collect();
-        let source_types = value_types(&session, &types).await.unwrap();
-        let question =
-            TargetQuestion { key: &target.key, tables: &wanted, source_types: &source_types, no_copy: false };
-        assert_eq!(target_findings(&session, &question).await, [], "{from} to {to}, altered");
+        assert_eq!(findings(&target).await, [], "{from} to {to}, altered");
     }
 }
 
 #[tokio::test]
 async fn wider_types_keep_every_value_and_are_no_finding() {
     let target = Target::new("CREATE DOMAIN rounded AS numeric(12,2)").await;
-    let session = Session::connect(&target.settings(), "test").await.unwrap();
     for (from, to, value) in KEPT {
-        let found = findings(&target, &session, from, to).await;
+        make_tables(&target, from, to).await;
+        let found = findings(&target).await;
         assert_eq!(found, [], "{from} to {to}");
-        let same = if from.starts_with("numeric") || from == "rounded" { "trim_scale({v})::text" } else { "{v}::text" };
+        let same = if from.starts_with("numeric") || from == "rounded" { "trim_scale(v)::text" } else { "v::text" };
         let (before, after) = carried(&target, value, same).await.unwrap();
         assert_eq!(before, after, "{from} to {to}");
     }
@@ -139,10 +136,10 @@ async fn wider_types_keep_every_value_and_are_no_finding() {
 #[tokio::test]
 async fn what_the_target_refuses_is_a_warning_that_says_so() {
     let target = Target::new("").await;
-    let session = Session::connect(&target.settings(), "test").await.unwrap();
     for (from, to, value) in REFUSED {
-        let found = findings(&target, &session, from, to).await;
+        make_tables(&target, from, to).await;
+        let found = findings(&target).await;
         assert_eq!(codes(&found), [("CK062", Severity::Warning)], "{from} to {to}");
-        assert!(carried(&target, value, "{v}::text").await.is_err(), "{from} to {to}");
+        assert!(carried(&target, value, "v::text").await.is_err(), "{from} to {to}");
     }
 }
