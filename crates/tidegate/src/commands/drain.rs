@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_model::{Lsn, Position, Problem};
-use tidegate_source_postgres::publication;
+use tidegate_source_postgres::{TableFilter, catalog, publication};
 use tidegate_sql::requests::{self, DRAIN, Request};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::time::{sleep, timeout};
@@ -34,14 +34,32 @@ pub async fn run(args: DrainArgs) -> Result<Exit, Failure> {
     };
     let applied = drained?;
     verify_published(&migration, &ends, &key).await?;
+    let not_carried = not_carried(&migration, &ends, &key).await.map_err(Failure::at_start)?;
     let seconds = began.elapsed().as_secs_f64();
     if args.migration.json {
         let (marker, applied) = (marker.to_string(), applied.to_string());
-        print_json(&json!({ "marker": marker, "applied_position": applied, "seconds": seconds }));
+        print_json(
+            &json!({ "marker": marker, "applied_position": applied, "seconds": seconds, "not_carried": not_carried }),
+        );
     } else {
         println!("drained: the target is at {applied}, past the marker at {marker} ({:.0} ms)", seconds * 1000.0);
+        for table in &not_carried {
+            println!(
+                "  warning: not carried: {table} appeared at the source after the migration began; --recopy {table} adds it"
+            );
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Returns the tables that match what the migration began with, and came later.
+async fn not_carried(migration: &Migration, ends: &Ends, key: &StateKey) -> Result<Vec<String>, Problem> {
+    let now = Before::read(ends, key).await?;
+    let filter = TableFilter::new(&now.globs("tables"), &now.globs("exclude"), &migration.state_schema)?;
+    let carried = now.carried();
+    let found = catalog::list_tables(&ends.source_session, &filter).await?;
+    let missing = found.iter().filter(|table| carried.iter().all(|(id, _)| *id != table.table.id));
+    Ok(missing.map(|table| table.name().to_string()).collect())
 }
 
 /// Emits the marker and returns the first position past its message. Its commit is later, and so is every other commit

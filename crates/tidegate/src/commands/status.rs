@@ -13,7 +13,7 @@ use super::migrate::stop_on_signals;
 use crate::cli::StatusArgs;
 use crate::config::{Migration, PipelineOptions};
 use crate::engine::{line, state_key};
-use crate::output::{Exit, Failure, print_json};
+use crate::output::{ErrorJson, Exit, Failure, print_json};
 use crate::status::{Status, StreamState, StreamStatus, TableCounts};
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -23,21 +23,25 @@ pub async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let key = state_key(&migration).map_err(Failure::unknown)?;
     let stop = stop_on_signals();
     loop {
-        let status = read(&migration, &key).await.map_err(Failure::unknown)?;
+        let (status, unreached) = read(&migration, &key).await.map_err(Failure::unknown)?;
         if args.migration.json {
             print_json(&status);
         } else {
             print(&status);
         }
-        let exit = if status.error.is_some() { Exit::Negative } else { Exit::Done };
+        let exit = match (&status.error, unreached) {
+            (Some(_), _) => Exit::Negative,
+            (None, true) => Exit::Unknown,
+            (None, false) => Exit::Done,
+        };
         if !args.watch || stop.run_until_cancelled(sleep(WATCH_EVERY)).await.is_none() {
             return Ok(exit);
         }
     }
 }
 
-/// Reads the status. The target must be reached; a source that is not is part of the answer.
-async fn read(migration: &Migration, key: &StateKey) -> Result<Status, Problem> {
+/// Reads the status, and whether the source could not be asked. The target must be reached.
+async fn read(migration: &Migration, key: &StateKey) -> Result<(Status, bool), Problem> {
     let role = migration.name.application_name("status");
     let target = Session::connect(&migration.target_settings()?, &role).await?;
     let known = state::is_installed(&target, &key.schema, Part::Stream).await?;
@@ -66,15 +70,37 @@ async fn read(migration: &Migration, key: &StateKey) -> Result<Status, Problem> 
         }
         stream.applied_position = Some(applied.to_string());
     }
-    ask_source(migration, &mut stream).await;
-    let error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
-    Ok(Status {
+    let source = ask_source(migration, &mut stream).await;
+    let mut error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
+    if error.is_none() && source == Source::SlotMissing && applied.is_some() {
+        error = Some(ErrorJson::from(&slot_missing(migration)));
+    }
+    let status = Status {
         name: migration.name.to_string(),
         phase: row.phase,
         generation: row.generation,
         streams: vec![stream],
         error,
-    })
+    };
+    Ok((status, source == Source::Unreached))
+}
+
+/// What the source answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Measured,
+    SlotMissing,
+    Unreached,
+}
+
+fn slot_missing(migration: &Migration) -> Problem {
+    let (name, slot) = (&migration.name, migration.name.object_name());
+    Problem::definite(
+        "MI014",
+        format!("replication slot \"{slot}\" does not exist"),
+        "what the source writes from here on is not kept for this migration",
+        format!("tidegate migrate --name {name} says what is lost and how to repair it"),
+    )
 }
 
 /// Returns what the owner said last, as stopped where nobody runs the stream any more.
@@ -87,7 +113,7 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
         stream.waiting_for = match owner {
             Some(owner) if owner.stopped => None,
             Some(owner) => Some(format!(
-                "an owner: process {} on {} ended without a word {:.0} s ago",
+                "an owner: process {} on {} ended without a word {:.0} s ago; tidegate migrate goes on",
                 owner.pid, owner.host, owner.heartbeat_age_seconds
             )),
             None => None,
@@ -96,8 +122,8 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
     stream
 }
 
-/// Completes what only the source knows; without it the owner's last word stays, and the reason is shown.
-async fn ask_source(migration: &Migration, stream: &mut StreamStatus) {
+/// Completes what only the source knows; where it cannot be asked that is left unknown, and the reason is shown.
+async fn ask_source(migration: &Migration, stream: &mut StreamStatus) -> Source {
     let asked = async {
         let role = migration.name.application_name("status");
         let session = Session::connect(&migration.source_settings()?, &role).await?;
@@ -111,13 +137,18 @@ async fn ask_source(migration: &Migration, stream: &mut StreamStatus) {
             stream.source_lag_bytes = received
                 .and_then(|received| Position::postgres(retained.end).bytes_since(&received))
                 .or(stream.source_lag_bytes);
+            Source::Measured
         }
         Ok(None) => {
             stream.retained_wal_bytes = None;
-            stream.waiting_for.get_or_insert("its replication slot, which does not exist".to_owned());
+            Source::SlotMissing
         }
         Err(problem) => {
+            // What was measured earlier would look like the truth of now.
+            (stream.source_position, stream.source_lag_bytes, stream.source_lag_seconds) = (None, None, None);
+            stream.retained_wal_bytes = None;
             stream.waiting_for.get_or_insert(format!("the source: {} ({})", problem.what, problem.why));
+            Source::Unreached
         }
     }
 }

@@ -50,6 +50,12 @@ impl Before {
         self.records.iter().filter_map(route).collect()
     }
 
+    /// Returns the globs that the migration began with: `tables` or `exclude`.
+    pub fn globs(&self, which: &str) -> Vec<String> {
+        let stored = self.pair.target.as_ref().map(|row| row.settings[which].clone());
+        stored.and_then(|globs| serde_json::from_value(globs).ok()).unwrap_or_default()
+    }
+
     /// Refuses what would lose, repeat or mix up rows. Nothing may be written before this has passed.
     pub async fn verify(&self, ends: &Ends, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
         let name = &migration.name;

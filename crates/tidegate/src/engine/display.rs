@@ -23,7 +23,11 @@ pub async fn show(mut status: watch::Receiver<StreamStatus>) {
             _ = ticks.tick() => {}
             gone = async { while status.changed().await.is_ok() {} } => return gone,
         }
-        let line = line(&status.borrow());
+        let mut line = line(&status.borrow());
+        // A line that wraps cannot be rewritten. Looked up each time: windows change.
+        if terminal && let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size_of(std::io::stderr()) {
+            line = line.chars().take(usize::from(width).saturating_sub(1)).collect();
+        }
         let mut out = std::io::stderr().lock();
         // Losing a line of progress is no reason to stop.
         let _ =

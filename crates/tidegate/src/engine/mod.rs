@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
+use tidegate_sql::triggers;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -78,6 +79,9 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
     let key = state_key(migration).map_err(Failure::unknown)?;
     let ends = Ends::connect(migration).await.map_err(Failure::at_start)?;
     let before = Before::read(&ends, &key).await.map_err(Failure::at_start)?;
+    if wishes.restore_triggers {
+        return restore_triggers(&ends, migration, &key, &before, &wishes, stop).await;
+    }
     before.verify(&ends, migration, &wishes).await.map_err(Failure::at_start)?;
     let preflight = preflight(&ends, migration, &before, &wishes).await.map_err(Failure::at_start)?;
     preflight.pass(&migration.name)?;
@@ -102,6 +106,28 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
         Err(_elapsed) => info!("the stream could not be given back in order: the target does not answer"),
     }
     result.map_err(Failure::stopped)
+}
+
+/// Restores what was put aside at the target. Needs no slot: the source may be gone already.
+async fn restore_triggers(
+    ends: &Ends,
+    migration: &Migration,
+    key: &StateKey,
+    before: &Before,
+    wishes: &Wishes,
+    stop: &CancellationToken,
+) -> Result<Ended, Failure> {
+    if before.checkpoint.is_none() {
+        let what = format!("migration \"{}\" has put nothing aside", migration.name);
+        let next = "check --target, --name and --state-schema";
+        return Err(Failure::refused(Problem::definite("MI015", what, "the target knows no such migration", next)));
+    }
+    let ownership = install_and_take(ends, migration, key, before, wishes, stop).await.map_err(Failure::at_start)?;
+    let Some(ownership) = ownership else { return Ok(Ended { applied: before.position() }) };
+    let result = triggers::bring_back(&ends.target_session, ownership.lease()).await;
+    let released = ownership.release(result.as_ref().err()).await;
+    result.and(released).map_err(Failure::refused)?;
+    Ok(Ended { applied: before.position() })
 }
 
 /// Makes the state tables on both sides and becomes the owner; `None` if told to stop while waiting for another owner.

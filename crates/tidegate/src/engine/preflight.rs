@@ -79,7 +79,7 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
     let started = before.position().is_some() && !wishes.recreate_slot;
     let mut tables = Tables::list(ends, &filter).await?;
     if started {
-        tables.keep_only_those_begun(before);
+        tables.keep_only_those_begun(before, wishes);
     }
     let question = TargetQuestion {
         key: &key,
@@ -88,7 +88,7 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
         no_copy: wishes.no_copy_from.is_some(),
     };
     findings.extend(target_findings(&ends.target_session, &question).await);
-    if wishes.set_aside_triggers || wishes.restore_triggers {
+    if wishes.set_aside_triggers {
         let told = findings.iter_mut().filter(|finding| PUT_ASIDE_WHEN_TOLD.contains(&finding.code));
         told.for_each(|finding| finding.severity = Severity::Notice);
     }
@@ -109,9 +109,11 @@ impl Tables {
         Ok(Tables(tables))
     }
 
-    /// A stream carries the tables that it began with. Those that match and came later are shown by `status`.
-    fn keep_only_those_begun(&mut self, before: &Before) {
-        self.0.retain(|table| before.records.iter().any(|record| record.is_of(table.name())));
+    /// A stream carries the tables that it began with, and those it is told to copy. Others that match and came later are
+    /// shown by `status`.
+    fn keep_only_those_begun(&mut self, before: &Before, wishes: &Wishes) {
+        let begun = |name: &TableName| before.records.iter().any(|record| record.is_of(name));
+        self.0.retain(|table| begun(table.name()) || wishes.recopy.contains(table.name()));
     }
 
     fn wanted(&self) -> Vec<WantedTable> {
@@ -164,8 +166,12 @@ impl Tables {
                 (_, None) => return Err(table_gone(&record.source_table)),
             }
         }
-        if let Some(unknown) = wishes.recopy.iter().find(|name| !before.records.iter().any(|r| r.is_of(name))) {
-            return Err(not_carried(unknown));
+        for name in &wishes.recopy {
+            if planned.iter().any(|table| table.map.source.name == *name) {
+                continue;
+            }
+            // A table that came later joins the migration.
+            planned.push(fresh.remove(name).ok_or_else(|| not_carried(name))?);
         }
         Ok(planned)
     }
@@ -203,8 +209,8 @@ fn table_gone(table: &str) -> Problem {
 fn not_carried(table: &TableName) -> Problem {
     Problem::definite(
         "MI007",
-        format!("table \"{table}\" is not one of this migration"),
-        "--recopy names a table that the stream does not carry",
-        "see the tables: SELECT source_table FROM tidegate.copy_table at the target",
+        format!("table \"{table}\" cannot join this migration"),
+        "--recopy names a table that does not exist at the source, does not match --tables, or has no table at the target",
+        "write schema.table as the catalog stores it; make the target's table first",
     )
 }

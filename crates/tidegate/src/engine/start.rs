@@ -40,10 +40,6 @@ impl Stream<'_> {
     /// Runs it to its end.
     pub async fn run(&self, planned: &[PlannedTable]) -> Result<Ended, Problem> {
         let target = &self.ends.target_session;
-        if self.wishes.restore_triggers {
-            triggers::bring_back(target, self.lease()).await?;
-            return Ok(Ended { applied: self.ownership.start().position.clone() });
-        }
         if self.wishes.set_aside_triggers {
             let tables: Vec<TableName> = planned.iter().map(|table| table.map.target.clone()).collect();
             triggers::put_aside(target, self.lease(), &tables, session_rights(target).await?).await?;
@@ -139,9 +135,12 @@ impl Stream<'_> {
             info!(timeline = verified.timeline, "the source was promoted after our checkpoint; going on");
         }
         self.verify_publication(&verified, &self.but_recopied(planned)).await?;
+        let known = copy::read_records(target, &self.lease().key).await?;
         for table in &self.wishes.recopy {
-            copy::recopy(target, self.lease(), table).await?;
-            info!(%table, "table will be emptied and copied again");
+            if known.iter().any(|record| record.is_of(table)) {
+                copy::recopy(target, self.lease(), table).await?;
+                info!(%table, "table will be emptied and copied again");
+            }
         }
         // Only now: whatever the publication missed of the tables to copy again is in their new copies.
         let verified = self.publish(verified, &identities(planned)).await?;

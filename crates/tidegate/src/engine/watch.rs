@@ -104,6 +104,7 @@ impl TableWatch {
 
     async fn watch_over_one_session(&self, board: &Board) -> Result<Problem, Problem> {
         let session = Session::connect(&self.settings, &self.name.application_name("tables")).await?;
+        let mut said = Vec::new();
         let carried: HashSet<RelationId> = self.carried.iter().map(|(id, _)| *id).collect();
         loop {
             let found = catalog::list_tables(&session, &self.filter).await?;
@@ -114,6 +115,10 @@ impl TableWatch {
             if !compared.gaps.is_empty() {
                 return Ok(publication::changed(&self.name, name, &compared.gaps));
             }
+            for table in missing.iter().filter(|table| !said.contains(*table)) {
+                warn!(%table, "a table of the source appeared that this migration does not carry");
+            }
+            said.clone_from(&missing);
             let dropped: Vec<String> = compared.dropped.iter().map(ToString::to_string).collect();
             board.change(|status| (status.not_carried, status.dropped) = (missing, dropped));
             sleep(TABLES_EVERY).await;
