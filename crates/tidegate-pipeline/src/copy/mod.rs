@@ -6,7 +6,7 @@
 //!               +---- left over <---------+   snapshot lost, table rewritten or wanted by someone else
 //! ```
 //!
-//! A [`Round`] has one live snapshot. A table that is finished keeps its rows and its point for good; what a round
+//! A `Round` has one live snapshot. A table that is finished keeps its rows and its point for good; what a round
 //! leaves over is read again, from its first chunk, in the next round at a later point.
 
 mod backoff;
