@@ -80,3 +80,20 @@ fn a_table_created_again_is_not_called_drained_until_it_is_copied_again() {
     migration.assert_equal();
     engine.stop();
 }
+
+#[test]
+fn a_table_that_appears_later_is_named_by_drain_and_joins_when_told() {
+    let migration = streamed_once("later");
+    migration.both("CREATE TABLE later (id int PRIMARY KEY)");
+    migration.source.sql("INSERT INTO later VALUES (1)");
+    let drained = migration.run("drain", &["--json"]).expect_code(0);
+    assert_eq!(drained.json()["not_carried"], serde_json::json!(["public.later"]));
+
+    let mut engine = migration.start_with(&["--recopy", "public.later"]);
+    migration.wait_state(&mut engine, "streaming");
+    migration.source.sql("INSERT INTO later VALUES (2)");
+    migration.drain();
+    migration.assert_equal();
+    assert_eq!(migration.target.number("SELECT count(*) FROM later"), 2);
+    engine.stop();
+}
