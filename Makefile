@@ -9,7 +9,7 @@ help: ## list these commands
 setup: ## install what is missing (Debian): PostgreSQL server, openssl, a C compiler, a user for servers
 	@deploy/setup-debian.sh
 
-demo: setup ## the whole story on this machine, in about two minutes once built
+demo: setup ## the whole story on this machine, in about a minute once built
 	@[ -x target/release/tidegate ] || echo "building tidegate: the first time takes a few minutes"
 	@cargo build --release --locked -p tidegate
 	@target/release/tidegate demo
