@@ -17,6 +17,7 @@
 mod batch;
 mod checkpoint;
 mod copy;
+mod filter;
 mod name;
 mod position;
 mod problem;
@@ -31,8 +32,9 @@ pub use copy::{
     Chunk, ChunkReader, ChunkSize, ChunkStart, ChunkWriter, CopyFormat, CopySnapshot, CopySource, CopyState, CopyTable,
     CopyTarget, Guarded, Load, TableGuard, Wanted,
 };
+pub use filter::TableFilter;
 pub use name::{ColumnName, InvalidName, MigrationName, RelationId, Stream, TableName};
-pub use position::{CommitPosition, InvalidPosition, Lsn, Position};
+pub use position::{CommitPosition, Hlc, InvalidPosition, Lsn, Position};
 pub use problem::{Class, Finding, Problem, Severity};
 pub use row::{NewRow, OldRow, Row, RowBuilder, Value};
 pub use table::{ColumnMap, ReplicaIdentity, SourceColumn, SourceTable, TableMap, TableRoute};

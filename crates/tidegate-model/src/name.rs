@@ -64,6 +64,8 @@ impl fmt::Display for MigrationName {
 pub enum Stream {
     /// From the database of `--source` to the database of `--target`.
     Forward,
+    /// From the database of `--target` back to the database of `--source`.
+    Reverse,
 }
 
 impl Stream {
@@ -71,6 +73,7 @@ impl Stream {
     pub fn as_str(self) -> &'static str {
         match self {
             Stream::Forward => "forward",
+            Stream::Reverse => "reverse",
         }
     }
 }

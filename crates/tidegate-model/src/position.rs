@@ -34,9 +34,55 @@ impl FromStr for Lsn {
     }
 }
 
+/// A CockroachDB hybrid logical clock timestamp: what `updated` and `resolved` of a changefeed and
+/// `cluster_logical_timestamp()` say. Written `1536344308033843000.0000000001`: nanoseconds since 1970, then the logical
+/// counter with exactly ten digits (CockroachDB docs, "Changefeed Messages"). Never a floating-point number on its way:
+/// its nineteen digits do not fit into one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Hlc {
+    /// Nanoseconds since 1970-01-01 00:00 UTC.
+    pub wall: u64,
+    /// Orders what happened within one nanosecond.
+    pub logical: u32,
+}
+
+impl fmt::Display for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:010}", self.wall, self.logical)
+    }
+}
+
+impl fmt::Debug for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hlc({self})")
+    }
+}
+
+impl FromStr for Hlc {
+    type Err = InvalidPosition;
+
+    /// Reads a timestamp. The logical part may be left out, or be `0` for short; any other must have all its ten digits,
+    /// because `5.1` could mean two things.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPosition { text: text.to_owned() };
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let (wall, logical) = text.split_once('.').unwrap_or((text, "0"));
+        if !digits(wall) || !(logical == "0" || (logical.len() == 10 && digits(logical))) {
+            return Err(invalid());
+        }
+        let wall = wall.parse().map_err(|_| invalid())?;
+        // The logical counter is a signed 32-bit number at the server: ten digits can say more, and then say nothing.
+        let logical = logical.parse::<i32>().map_err(|_| invalid())?.unsigned_abs();
+        Ok(Hlc { wall, logical })
+    }
+}
+
 /// Text that is not a position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is not a position (a PostgreSQL position looks like 16/B374D848)")]
+#[error(
+    "\"{text}\" is not a position (one of PostgreSQL looks like 16/B374D848, \
+     one of CockroachDB like 1536344308033843000.0000000001)"
+)]
 pub struct InvalidPosition {
     /// What was given.
     pub text: String,
@@ -48,6 +94,8 @@ pub enum CommitPosition {
     /// The end LSN of the commit record: where the server resumes *after* this transaction. Never the LSN of a Begin
     /// message or of a row: those do not follow commit order.
     Postgres(Lsn),
+    /// The MVCC timestamp of the transaction: every row that it wrote carries it.
+    Cockroach(Hlc),
 }
 
 impl PartialOrd for CommitPosition {
@@ -55,6 +103,9 @@ impl PartialOrd for CommitPosition {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (CommitPosition::Postgres(a), CommitPosition::Postgres(b)) => Some(a.cmp(b)),
+            (CommitPosition::Cockroach(a), CommitPosition::Cockroach(b)) => Some(a.cmp(b)),
+            (CommitPosition::Postgres(_), CommitPosition::Cockroach(_))
+            | (CommitPosition::Cockroach(_), CommitPosition::Postgres(_)) => None,
         }
     }
 }
@@ -74,10 +125,24 @@ impl Position {
         Position { commit: CommitPosition::Postgres(lsn), part: 0 }
     }
 
+    /// Returns the position after everything that was committed at or before `hlc`.
+    pub fn cockroach(hlc: Hlc) -> Self {
+        Position { commit: CommitPosition::Cockroach(hlc), part: 0 }
+    }
+
     /// Returns the LSN of a position in a PostgreSQL history.
     pub fn lsn(&self) -> Option<Lsn> {
         match self.commit {
             CommitPosition::Postgres(lsn) => Some(lsn),
+            CommitPosition::Cockroach(_) => None,
+        }
+    }
+
+    /// Returns the timestamp of a position in a CockroachDB history.
+    pub fn hlc(&self) -> Option<Hlc> {
+        match self.commit {
+            CommitPosition::Cockroach(hlc) => Some(hlc),
+            CommitPosition::Postgres(_) => None,
         }
     }
 
@@ -90,6 +155,7 @@ impl Position {
     pub fn bytes_since(&self, earlier: &Position) -> Option<u64> {
         match (&self.commit, &earlier.commit) {
             (CommitPosition::Postgres(a), CommitPosition::Postgres(b)) => Some(a.0.saturating_sub(b.0)),
+            (CommitPosition::Postgres(_) | CommitPosition::Cockroach(_), _) => None,
         }
     }
 }
@@ -103,10 +169,12 @@ impl PartialOrd for Position {
 }
 
 impl fmt::Display for Position {
-    /// The tagged text that state tables store: `postgres:16/B374D848`, with `#12` after it for part 12.
+    /// The tagged text that state tables store: `postgres:16/B374D848` or `cockroach:1536344308033843000.0000000001`,
+    /// with `#12` after it for part 12.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.commit {
             CommitPosition::Postgres(lsn) => write!(f, "postgres:{lsn}")?,
+            CommitPosition::Cockroach(hlc) => write!(f, "cockroach:{hlc}")?,
         }
         if self.part > 0 { write!(f, "#{}", self.part) } else { Ok(()) }
     }
@@ -115,7 +183,8 @@ impl fmt::Display for Position {
 impl FromStr for Position {
     type Err = InvalidPosition;
 
-    /// Reads the tagged text; an LSN without a tag is taken as a PostgreSQL position, as users write it.
+    /// Reads the tagged text. Without a tag, as users write positions, an LSN is one of PostgreSQL and a number one of
+    /// CockroachDB.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidPosition { text: text.to_owned() };
         let (place, part) = match text.split_once('#') {
@@ -128,8 +197,13 @@ impl FromStr for Position {
             }
             None => (text, 0),
         };
-        let lsn = place.strip_prefix("postgres:").unwrap_or(place);
-        let commit = CommitPosition::Postgres(lsn.parse().map_err(|_| invalid())?);
+        let commit = match place.split_once(':') {
+            Some(("postgres", lsn)) => CommitPosition::Postgres(lsn.parse().map_err(|_| invalid())?),
+            Some(("cockroach", hlc)) => CommitPosition::Cockroach(hlc.parse().map_err(|_| invalid())?),
+            Some(_) => return Err(invalid()),
+            None if place.contains('/') => CommitPosition::Postgres(place.parse().map_err(|_| invalid())?),
+            None => CommitPosition::Cockroach(place.parse().map_err(|_| invalid())?),
+        };
         Ok(Position { commit, part })
     }
 }
@@ -140,7 +214,15 @@ mod tests {
 
     #[test]
     fn positions_survive_their_text() {
-        for text in ["postgres:0/0", "postgres:16/B374D848", "postgres:FFFFFFFF/FFFFFFFF", "postgres:1/2#7"] {
+        for text in [
+            "postgres:0/0",
+            "postgres:16/B374D848",
+            "postgres:FFFFFFFF/FFFFFFFF",
+            "postgres:1/2#7",
+            "cockroach:1536344308033843000.0000000001",
+            "cockroach:0.0000000000",
+            "cockroach:18446744073709551615.2147483647#3",
+        ] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
         assert_eq!("16/B374D848".parse::<Position>().unwrap(), Position::postgres(Lsn(0x16_B374_D848)));
@@ -148,9 +230,44 @@ mod tests {
 
     #[test]
     fn what_is_no_position_is_refused() {
-        for text in ["", "/", "0/", "/0", "0/123456789", "+1/+2", "0/1#", "0/1#0", "mysql:0/1", "0/1/2"] {
+        for text in [
+            "",
+            "/",
+            "0/",
+            "/0",
+            "0/123456789",
+            "+1/+2",
+            "0/1#",
+            "0/1#0",
+            "mysql:0/1",
+            "0/1/2",
+            "1.",
+            ".1",
+            "1.1",
+            "1.00000000001",
+            "1.9999999999",
+            "-1.0",
+            "1e3",
+            "cockroach:0/1",
+            "postgres:1.0",
+            "18446744073709551616",
+        ] {
             assert!(text.parse::<Position>().is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn timestamps_keep_every_digit() {
+        let hlc: Hlc = "1701102296662969433.0000000012".parse().unwrap();
+        assert_eq!(hlc, Hlc { wall: 1_701_102_296_662_969_433, logical: 12 });
+        assert_eq!("20.0".parse::<Hlc>().unwrap(), Hlc { wall: 20, logical: 0 });
+        assert_eq!("1536242855577149065".parse::<Hlc>().unwrap().to_string(), "1536242855577149065.0000000000");
+    }
+
+    #[test]
+    fn positions_of_different_histories_never_compare() {
+        let (lsn, hlc) = (Position::postgres(Lsn(1)), Position::cockroach(Hlc { wall: 1, logical: 0 }));
+        assert!(lsn.partial_cmp(&hlc).is_none() && !lsn.is_at_or_before(&hlc) && !hlc.is_at_or_before(&lsn));
     }
 
     #[test]

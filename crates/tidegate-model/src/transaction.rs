@@ -14,7 +14,7 @@ pub struct Timestamp(pub i64);
 /// One committed source transaction: whole, and in commit order.
 #[derive(Debug, Clone)]
 pub struct Transaction {
-    /// Where to resume after it. PostgreSQL: the end LSN of its commit.
+    /// Where to resume after it. PostgreSQL: the end LSN of its commit. CockroachDB: its MVCC timestamp.
     pub position: Position,
     /// Commit time by the source's clock.
     pub committed_at: Timestamp,
@@ -22,7 +22,8 @@ pub struct Transaction {
     pub changes: Changes,
 }
 
-/// The changes of a transaction, in the order in which the source made them.
+/// The changes of a transaction, in the order in which the source made them. CockroachDB tells no order: there each row
+/// occurs once, with its first and its last image, and removals come before arrivals.
 #[derive(Clone)]
 pub enum Changes {
     /// Held in memory.

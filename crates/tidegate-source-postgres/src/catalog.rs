@@ -6,10 +6,11 @@ mod index;
 mod sql;
 
 use tidegate_connect::Session;
-use tidegate_model::{ColumnName, Problem, RelationId, ReplicaIdentity, SourceColumn, SourceTable, TableName};
+use tidegate_model::{
+    ColumnName, Problem, RelationId, ReplicaIdentity, SourceColumn, SourceTable, TableFilter, TableName,
+};
 use tokio_postgres::Row;
 
-use crate::TableFilter;
 use crate::problem::Asked;
 use index::UniqueIndex;
 

@@ -6,10 +6,10 @@ mod server;
 mod tables;
 
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{Finding, MigrationName, Problem, Severity, TableName};
+use tidegate_model::{Finding, MigrationName, Problem, Severity, TableFilter, TableName};
 
 use crate::catalog::{self, CatalogTable};
-use crate::{TableFilter, publication, slot};
+use crate::{publication, slot};
 
 const NOT_ANSWERED: &str = "CK022";
 /// The slot cannot be used as it is. No finding for a start that makes it again.

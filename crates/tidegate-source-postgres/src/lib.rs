@@ -17,7 +17,6 @@ pub mod assembly;
 pub mod catalog;
 pub mod check;
 pub mod copy;
-mod filter;
 pub mod history;
 pub mod pgoutput;
 mod problem;
@@ -30,7 +29,6 @@ mod timeline;
 mod version;
 pub mod wal;
 
-pub use filter::TableFilter;
 pub use history::History;
 pub use stream::{HistorySink, PostgresSource, Received, SourceConfig};
 pub use version::ServerVersion;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use postgres_protocol::escape::escape_identifier;
-use tidegate_model::{Finding, ReplicaIdentity, Severity, TableName};
+use tidegate_model::{Finding, ReplicaIdentity, Severity, TableFilter, TableName};
 
-use crate::TableFilter;
 use crate::catalog::{CatalogTable, Obstacle};
 use crate::publication::quote;
 

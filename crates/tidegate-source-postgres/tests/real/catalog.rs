@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_connect::Session;
-use tidegate_model::{Change, Event, ReplicaIdentity, SourceTable, TableName};
+use tidegate_model::{Change, Event, ReplicaIdentity, SourceTable, TableFilter, TableName};
 use tidegate_source_postgres::catalog::{self, CatalogTable, Obstacle};
-use tidegate_source_postgres::{PostgresSource, TableFilter, publication};
+use tidegate_source_postgres::{PostgresSource, publication};
 
 use crate::fixture::{Fixture, SHARED, next};
 

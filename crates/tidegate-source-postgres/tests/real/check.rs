@@ -1,8 +1,7 @@
 //! What `check` finds at a real server, and that a role which follows its advice passes.
 
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{Finding, MigrationName, Severity};
-use tidegate_source_postgres::TableFilter;
+use tidegate_model::{Finding, MigrationName, Severity, TableFilter};
 use tidegate_source_postgres::check::source_findings;
 use tidegate_throwaway::Server;
 

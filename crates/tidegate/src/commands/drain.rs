@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tidegate_model::{Lsn, Position, Problem};
-use tidegate_source_postgres::{TableFilter, catalog, publication};
+use tidegate_model::{Lsn, Position, Problem, TableFilter};
+use tidegate_source_postgres::{catalog, publication};
 use tidegate_sql::requests::{self, DRAIN, Request};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::time::{sleep, timeout};

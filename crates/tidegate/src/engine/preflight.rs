@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableName};
-use tidegate_source_postgres::{TableFilter, catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
+use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableFilter, TableName};
+use tidegate_source_postgres::{catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
 use tidegate_sql::catalog::{map_table, read_tables, value_types};
 use tidegate_sql::check::{PUT_ASIDE_WHEN_TOLD, TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;

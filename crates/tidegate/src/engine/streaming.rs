@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidegate_model::{Position, Problem, TableRoute, Timestamp};
+use tidegate_model::{Position, Problem, TableFilter, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
-use tidegate_source_postgres::{History, PostgresSource, Received, SourceConfig, TableFilter};
+use tidegate_source_postgres::{History, PostgresSource, Received, SourceConfig};
 use tidegate_sql::applier::{ApplierConfig, ApplyProgress, PostgresApplier};
 use tidegate_sql::requests::serve_drains;
 use tidegate_sql::state;

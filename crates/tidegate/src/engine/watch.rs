@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{MigrationName, Problem, RelationId, TableName};
+use tidegate_model::{MigrationName, Problem, RelationId, TableFilter, TableName};
 use tidegate_source_postgres::wal::{self, WalBudget, WalLevel, WhenSpent};
-use tidegate_source_postgres::{History, TableFilter, catalog, publication};
+use tidegate_source_postgres::{History, catalog, publication};
 use tokio::time::sleep;
 use tracing::warn;
 

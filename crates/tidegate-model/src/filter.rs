@@ -1,6 +1,6 @@
 //! Which tables belong to a migration: globs on `schema.name`.
 
-use tidegate_model::{Problem, TableName};
+use crate::{Problem, TableName};
 
 const BAD_PATTERN: &str = "PG070";
 
