@@ -4,6 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use tidegate_benches::Backlog;
 use tidegate_model::{ColumnMap, Lsn, Position, SourceTable, TableMap, TableRoute};
 use tidegate_source_postgres::spool::Spool;
+use tidegate_sql::dialect::Dialect;
 use tidegate_sql::plan::{Planner, SessionRights, SliceLimit};
 
 const LARGE: u64 = 256 << 20;
@@ -33,7 +34,7 @@ fn fold(criterion: &mut Criterion) {
         let routes: Vec<TableRoute> = backlog.tables.iter().map(route).collect();
         let limit = SliceLimit { bytes: LARGE, changes: batch_changes };
         let position = Position::postgres(Lsn(1));
-        let mut planner = Planner::new(routes, SessionRights { foreign_keys_enforced: false });
+        let mut planner = Planner::new(routes, SessionRights { foreign_keys_enforced: false }, Dialect::Postgres);
         group.throughput(Throughput::Elements(backlog.changes));
         group.bench_function(name, |bencher| {
             // The applier takes its changes from a reader, so the copy is not part of folding.

@@ -1,48 +1,131 @@
 //! Databases of tests, on servers that all tests of a process share.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tidegate_throwaway::{Builder, Server};
 
+use crate::cockroach::Cockroach;
+use crate::psql;
+
+/// A server of either kind.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// A PostgreSQL.
+    Postgres(Arc<Server>),
+    /// A CockroachDB, or what stands in for one.
+    Cockroach(Arc<Cockroach>),
+}
+
+impl Host {
+    /// Returns the port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        match self {
+            Host::Postgres(server) => server.port(),
+            Host::Cockroach(server) => server.port(),
+        }
+    }
+}
+
+impl From<&Arc<Server>> for Host {
+    fn from(server: &Arc<Server>) -> Host {
+        Host::Postgres(Arc::clone(server))
+    }
+}
+
+impl From<&Arc<Cockroach>> for Host {
+    fn from(server: &Arc<Cockroach>) -> Host {
+        Host::Cockroach(Arc::clone(server))
+    }
+}
+
 /// One database on a server.
 #[derive(Clone, Debug)]
 pub struct Database {
     /// Where it is.
-    pub server: Arc<Server>,
+    pub host: Host,
     /// Its name.
     pub name: String,
 }
 
 impl Database {
     /// Makes an empty database.
-    pub fn create(server: &Arc<Server>, name: &str) -> Database {
-        server.create_database(name).expect("a new database");
-        Database { server: Arc::clone(server), name: name.to_owned() }
+    pub fn create(host: impl Into<Host>, name: &str) -> Database {
+        let host = host.into();
+        match &host {
+            Host::Postgres(server) => server.create_database(name).expect("a new database"),
+            Host::Cockroach(server) => server.create_database(name),
+        }
+        Database { host, name: name.to_owned() }
+    }
+
+    /// Returns the PostgreSQL server that it is on.
+    ///
+    /// # Panics
+    /// If it is on a CockroachDB.
+    pub fn server(&self) -> &Arc<Server> {
+        match &self.host {
+            Host::Postgres(server) => server,
+            Host::Cockroach(_) => panic!("{} is on CockroachDB, which has no such thing", self.name),
+        }
+    }
+
+    /// Returns the CockroachDB that it is on; `None` on PostgreSQL.
+    pub fn cockroach(&self) -> Option<&Arc<Cockroach>> {
+        match &self.host {
+            Host::Postgres(_) => None,
+            Host::Cockroach(server) => Some(server),
+        }
     }
 
     /// Returns its URL for the superuser.
     pub fn url(&self) -> String {
-        self.server.url(&self.name)
+        match &self.host {
+            Host::Postgres(server) => server.url(&self.name),
+            Host::Cockroach(server) => server.url(&self.name),
+        }
+    }
+
+    /// Returns a `psql` that prints bare values and stops at the first error.
+    pub(crate) fn psql_command(&self) -> Command {
+        match &self.host {
+            Host::Postgres(server) => server.psql_command(&self.name),
+            Host::Cockroach(server) => psql::command(&server.psql_url(&self.name)),
+        }
     }
 
     /// Runs SQL, each statement in a transaction of its own unless it says otherwise; returns what it printed.
+    #[track_caller]
     pub fn sql(&self, sql: &str) -> String {
-        self.server.psql(&self.name, sql).unwrap_or_else(|error| panic!("{error:#}"))
+        self.try_sql(sql).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Runs SQL if it is on PostgreSQL: for what CockroachDB has no need or no word of.
+    #[track_caller]
+    pub fn only_postgres(&self, sql: &str) {
+        if let Host::Postgres(_) = self.host {
+            self.sql(sql);
+        }
     }
 
     /// Runs SQL that may fail, with the server's message as the error.
     pub fn try_sql(&self, sql: &str) -> anyhow::Result<String> {
-        self.server.psql(&self.name, sql)
+        match &self.host {
+            Host::Postgres(server) => server.psql(&self.name, sql),
+            Host::Cockroach(_) => psql::run(self.psql_command(), sql),
+        }
     }
 
     /// Returns the one number that the query gives.
+    #[track_caller]
     pub fn number(&self, query: &str) -> i64 {
         let text = self.sql(query);
         text.parse().unwrap_or_else(|_| panic!("{query} gave {text:?} and not a number"))
     }
 
     /// Returns whether the query gives true.
+    #[track_caller]
     pub fn holds(&self, query: &str) -> bool {
         self.sql(query) == "t"
     }
@@ -50,7 +133,15 @@ impl Database {
     /// Removes it with its sessions and slots, as far as that is possible.
     pub fn discard(&self) {
         let name = &self.name;
-        let _ = self.server.psql(
+        let server = match &self.host {
+            Host::Postgres(server) => server,
+            Host::Cockroach(server) => {
+                let drop = format!("DROP DATABASE IF EXISTS \"{name}\" CASCADE");
+                let _ = psql::run(psql::command(&server.psql_url("postgres")), &drop);
+                return;
+            }
+        };
+        let _ = server.psql(
             "postgres",
             &format!(
                 "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
@@ -69,8 +160,7 @@ pub fn start_server(builder: Builder) -> Arc<Server> {
 }
 
 /// Returns the server that holds the sources of this process' tests. Tests that stop it, or that keep a transaction
-/// open,
-/// which every new slot of the cluster waits for, start one of their own.
+/// open, which every new slot of the cluster waits for, start one of their own.
 pub fn source_server() -> Arc<Server> {
     static SERVER: OnceLock<Arc<Server>> = OnceLock::new();
     Arc::clone(SERVER.get_or_init(|| start_server(Server::builder().setting("logical_decoding_work_mem", "64kB"))))

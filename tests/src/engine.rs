@@ -19,9 +19,14 @@ use crate::wait::wait_for;
 /// # Panics
 /// If it was not built.
 pub fn program() -> PathBuf {
+    program_named("tidegate")
+}
+
+/// Returns a program of this workspace, as [`program`] does.
+pub(crate) fn program_named(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("a running program has a path");
-    let beside = here.ancestors().skip(1).take(3).map(|directory| directory.join("tidegate"));
-    beside.into_iter().find(|path| path.is_file()).expect("the engine is not built: cargo build -p tidegate")
+    let mut beside = here.ancestors().skip(1).take(3).map(|directory| directory.join(name));
+    beside.find(|path| path.is_file()).unwrap_or_else(|| panic!("{name} is not built: cargo build -p {name}"))
 }
 
 /// A command of the engine under way. Killed with its value, and also when the test process dies.
@@ -85,7 +90,7 @@ impl Engine {
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().expect("the engine starts");
-        end_with_us(&child);
+        end_with_us(&child, None);
         Engine { child, output, command_line: arguments.join(" ") }
     }
 
@@ -195,18 +200,18 @@ fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Kills what it was told about when our process ends in whatever way. It asks for the program's name before, because a
-/// process number may be another's by then.
+/// Kills what it was told about when our process ends in whatever way, and removes its directory. It asks for the
+/// program's name before, because a process number may be another's by then.
 const WARDEN: &str = r#"
-pids=
-while read -r pid; do pids="$pids $pid"; done
-for pid in $pids; do
-    case $(readlink "/proc/$pid/exe") in */tidegate|*/pgbench) kill -9 "$pid" ;; esac
+told=$(cat)
+echo "$told" | while read -r pid directory; do
+    case $(readlink "/proc/$pid/exe") in */tidegate|*/pgbench|*/tidegate-standin|*/cockroach) kill -9 "$pid" ;; esac
+    case $directory in */tidegate-crdb-*) rm -rf "$directory" ;; esac
 done
 "#;
 
-/// Makes a process end at the latest when ours does.
-pub(crate) fn end_with_us(child: &Child) {
+/// Makes a process end at the latest when ours does, and its directory with it.
+pub(crate) fn end_with_us(child: &Child, directory: Option<&Path>) {
     static WARDEN_INPUT: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     let input = WARDEN_INPUT.get_or_init(|| {
         let mut command = Command::new("sh");
@@ -216,5 +221,6 @@ pub(crate) fn end_with_us(child: &Child) {
         Mutex::new(warden.expect("sh can be started").stdin.take().expect("stdin was asked for"))
     });
     let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
-    writeln!(input, "{}", child.id()).expect("the warden listens");
+    let directory = directory.unwrap_or(Path::new("")).display();
+    writeln!(input, "{} {directory}", child.id()).expect("the warden listens");
 }

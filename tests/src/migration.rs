@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate_throwaway::Server;
 
-use crate::database::{Database, source_server, target_server, unique_name};
+use crate::cockroach::cockroach_server;
+use crate::database::{Database, Host, source_server, target_server, unique_name};
 use crate::engine::{Engine, Outcome};
 use crate::wait::PATIENCE;
 use crate::{compare, proxy::Proxy};
@@ -34,8 +35,23 @@ impl Migration {
         Migration::on(&source_server(), &target_server(), topic)
     }
 
+    /// Makes an empty database on the shared PostgreSQL and one on the shared CockroachDB, to which it migrates.
+    pub fn to_cockroach(topic: &str) -> Migration {
+        Migration::between(&source_server(), &cockroach_server(), topic)
+    }
+
+    /// Makes an empty database on the shared CockroachDB and one on the shared PostgreSQL, to which it migrates.
+    pub fn from_cockroach(topic: &str) -> Migration {
+        Migration::between(&cockroach_server(), &target_server(), topic)
+    }
+
     /// Makes two empty databases on these servers.
     pub fn on(source: &Arc<Server>, target: &Arc<Server>, topic: &str) -> Migration {
+        Migration::between(source, target, topic)
+    }
+
+    /// Makes two empty databases on these servers of either kind.
+    pub fn between(source: impl Into<Host>, target: impl Into<Host>, topic: &str) -> Migration {
         let name = unique_name(topic);
         let source = Database::create(source, &name);
         let target = Database::create(target, &name);
@@ -172,9 +188,16 @@ impl Migration {
         self.run("status", &["--json"]).json()
     }
 
-    /// Returns the state of its stream.
+    /// Returns the state of its first stream.
     pub fn state(&self) -> Option<String> {
         Some(self.try_status()?["streams"][0]["state"].as_str()?.to_owned())
+    }
+
+    /// Returns the states of all its streams.
+    pub fn states(&self) -> Vec<String> {
+        let status = self.try_status().unwrap_or_default();
+        let streams = status["streams"].as_array().cloned().unwrap_or_default();
+        streams.iter().filter_map(|stream| Some(stream["state"].as_str()?.to_owned())).collect()
     }
 
     /// Waits until the stream is in this state, and fails at once if the engine ends.

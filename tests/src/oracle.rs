@@ -16,10 +16,15 @@ use crate::database::Database;
 use crate::random::Random;
 
 /// The tables of the workload. The log has no key, so a transaction applied twice shows as a double row.
-pub const SCHEMA: &str = "
-    CREATE TABLE oracle_log (writer int NOT NULL, n bigint NOT NULL, key int NOT NULL);
-    ALTER TABLE oracle_log REPLICA IDENTITY FULL;
-    CREATE TABLE oracle_key (writer int, key int, last bigint NOT NULL, pad text, PRIMARY KEY (writer, key));";
+const SCHEMA: &str = "
+    CREATE TABLE oracle_log (writer INT4 NOT NULL, n INT8 NOT NULL, key INT4 NOT NULL);
+    CREATE TABLE oracle_key (writer INT4, key INT4, last INT8 NOT NULL, pad TEXT, PRIMARY KEY (writer, key));";
+
+/// Makes the tables of the workload.
+pub fn create_tables(database: &Database) {
+    database.sql(SCHEMA);
+    database.only_postgres("ALTER TABLE oracle_log REPLICA IDENTITY FULL");
+}
 
 const KEYS: u64 = 50;
 
@@ -83,7 +88,7 @@ impl Writer {
     }
 
     fn session(&mut self, n: &mut u64, acknowledged: &mut BTreeSet<u64>) -> Option<()> {
-        let mut command = self.database.server.psql_command(&self.database.name);
+        let mut command = self.database.psql_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut psql = command.spawn().ok()?;
         let mut stdin = psql.stdin.take()?;

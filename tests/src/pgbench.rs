@@ -18,7 +18,7 @@ fn run(database: &Database, arguments: &[&str]) {
 }
 
 fn command(database: &Database) -> Command {
-    database.server.client("pgbench")
+    database.server().client("pgbench")
 }
 
 /// Traffic under way; ends with the value.
@@ -36,7 +36,7 @@ impl Traffic {
         command.args(["-n", "-c", &clients, "-j", "1", "-T", "86400", "-R", &rate, &database.name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("pgbench can be run");
-        end_with_us(&child);
+        end_with_us(&child, None);
         Traffic { child }
     }
 

@@ -16,7 +16,7 @@ pub struct Session {
 impl Session {
     /// Connects.
     pub fn open(database: &Database) -> Session {
-        let mut command = database.server.psql_command(&database.name);
+        let mut command = database.psql_command();
         let mut psql = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql can be run");
         let stdin = psql.stdin.take();
         let lines = BufReader::new(psql.stdout.take().expect("stdout was asked for")).lines();

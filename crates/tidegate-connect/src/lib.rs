@@ -8,12 +8,14 @@
 //!
 //! A user of libpq finds everything as expected: URLs and key=value text, service and password files, `PG*` variables,
 //! the modes of `sslmode`, SCRAM with channel binding. Both kinds of session share the whole way up to the startup
-//! packet, and are made independent of what roles and databases set.
+//! packet, and are made independent of what roles and databases set. What a URL calls a server decides defaults only;
+//! a session says who really answered ([`Session::server`]).
 
 mod connect;
 mod error;
 mod replication;
 mod secret;
+mod server;
 mod session;
 mod session_settings;
 mod settings;
@@ -22,7 +24,8 @@ mod tls;
 mod transport;
 
 pub use error::{QueryError, ServerError};
-pub use replication::{CopyReader, CopyStatus, CopyWriter, ReplicationSession};
+pub use replication::{CopyReader, CopyStatus, CopyWriter, LoadSession, ReplicationSession};
+pub use server::{CockroachVersion, Server};
 pub use session::Session;
 pub use settings::{CONNECT_TIMEOUT_DEFAULT, Settings};
-pub use sql_error::{describe_sql_error, is_transient, sql_error_class, sqlstate_class};
+pub use sql_error::{describe_query_error, describe_sql_error, is_transient, sql_error_class, sqlstate_class};

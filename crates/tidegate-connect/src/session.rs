@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
-use tokio_postgres::{Client, Config, Connection};
+use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
 use crate::connect::{Begun, Handshake, Peer, establish, reconnect};
 use crate::error::{ConnectError, ServerError, connect_io_error, io_cause};
-use crate::session_settings::{once_connected, options_of_sql_session};
+use crate::server::Server;
+use crate::session_settings::neutralise;
 use crate::settings::{ChannelBinding, Host, Settings};
 use crate::sql_error::describe_sql_error;
 use crate::transport::Transport;
@@ -28,6 +29,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// ends both.
 pub struct Session {
     client: Client,
+    server: Server,
     settings: Settings,
     peer: Peer,
     closed: watch::Receiver<Option<String>>,
@@ -42,13 +44,26 @@ impl Session {
     /// Its problems (`CN004` to `CN016`) are transient where waiting may help, definite where it cannot.
     pub async fn connect(settings: &Settings, application_name: &str) -> Result<Session, Problem> {
         let handshake = SqlHandshake { settings, application_name };
-        let ((client, connection), peer) = Box::pin(establish(settings, &handshake)).await?;
+        let (Greeted { client, connection, server }, peer) = Box::pin(establish(settings, &handshake)).await?;
         let (_held, dropped) = oneshot::channel();
         let (report, closed) = watch::channel(None);
         let task = tokio::spawn(drive(connection, dropped, report));
-        let session = Session { client, settings: settings.clone(), peer, closed, task, _held };
-        tracing::debug!(address = settings.address(), database = settings.database(), application_name, "connected");
-        Ok(session)
+        let (address, database) = (settings.address(), settings.database());
+        tracing::debug!(address, database, %server, application_name, "connected");
+        if settings.is_contradicted_by(&server) {
+            tracing::debug!(address, %server, "the scheme of the URL names another kind of server");
+        }
+        Ok(Session { client, server, settings: settings.clone(), peer, closed, task, _held })
+    }
+
+    /// Returns who answered, whatever the URL called it.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Tells whether the server is CockroachDB.
+    pub fn is_cockroach(&self) -> bool {
+        self.server.is_cockroach()
     }
 
     /// Asks the server to cancel what the session is doing, over a connection of its own. The session gets 57014 if it
@@ -56,11 +71,14 @@ impl Session {
     pub fn cancel(&self) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
         let token = self.client.cancel_token();
         let (settings, peer) = (self.settings.clone(), self.peer.clone());
+        let next = match self.server {
+            Server::Postgres { .. } => "wait for the statement, or end its session with pg_terminate_backend",
+            Server::Cockroach(_) => "wait for the statement, or end its session with CANCEL SESSION",
+        };
         async move {
             let transport = Box::pin(reconnect(&settings, &peer)).await?;
             token.cancel_query_raw(transport, AlreadyNegotiated).await.map_err(|error| {
                 let what = format!("cannot cancel a statement at {}", settings.address());
-                let next = "wait for the statement, or end its session with pg_terminate_backend";
                 Problem::transient("CN004", what, describe_sql_error(&error), next)
             })
         }
@@ -101,7 +119,9 @@ impl DerefMut for Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("settings", &self.settings).field("peer", &self.peer).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Session");
+        shown.field("server", &self.server).field("settings", &self.settings).field("peer", &self.peer);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -136,7 +156,7 @@ impl SqlHandshake<'_> {
             .user(&self.settings.user)
             .dbname(&self.settings.database)
             .application_name(self.application_name)
-            .options(options_of_sql_session(&self.settings.options))
+            .options(&self.settings.options)
             .channel_binding(match self.settings.channel_binding {
                 ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
                 ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
@@ -153,24 +173,57 @@ impl SqlHandshake<'_> {
     }
 }
 
+/// A session whose server has said who it is.
+struct Greeted {
+    client: Client,
+    connection: Connection<Transport, Transport>,
+    server: Server,
+}
+
 impl Handshake for SqlHandshake<'_> {
-    type Session = (Client, Connection<Transport, Transport>);
+    type Session = Greeted;
 
     async fn begin(&self, transport: Transport, host: &Host) -> Result<Begun<Self::Session>, ConnectError> {
         let connected = self.config(host).connect_raw(transport, AlreadyNegotiated).await;
         let (client, mut connection) = connected.map_err(|error| connect_error(&error))?;
         let is_standby = connection.parameter("in_hot_standby") == Some("on");
-        let statements = once_connected(connection.parameter("server_version"));
-        if !statements.is_empty() {
-            let set = client.batch_execute(&statements);
-            let done = tokio::select! {
-                done = set => done,
-                ended = &mut connection => ended,
+        let recognised = Server::of_parameters(connection.parameter("crdb_version"), server_version(&connection));
+        let version = server_version(&connection).map(str::to_owned);
+        let prepare = async {
+            let server = match recognised {
+                Some(server) => server,
+                None => ask(&client, version.as_deref()).await?,
             };
-            done.map_err(|error| connect_error(&error))?;
-        }
-        Ok(Begun { session: (client, connection), is_standby })
+            neutralise(&client, &server).await?;
+            Ok(server)
+        };
+        let prepared = tokio::select! {
+            prepared = prepare => prepared.map_err(|error| connect_error(&error)),
+            ended = &mut connection => Err(match ended {
+                Ok(()) => closed_by_server(),
+                Err(error) => connect_error(&error),
+            }),
+        };
+        Ok(Begun { session: Greeted { client, connection, server: prepared? }, is_standby })
     }
+}
+
+fn server_version(connection: &Connection<Transport, Transport>) -> Option<&str> {
+    connection.parameter("server_version")
+}
+
+/// Asks a server who it is.
+async fn ask(client: &Client, server_version: Option<&str>) -> Result<Server, tokio_postgres::Error> {
+    let answer = client.simple_query("SELECT version()").await?;
+    let version = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(Server::of_answer(version.unwrap_or_default(), server_version))
+}
+
+fn closed_by_server() -> ConnectError {
+    ConnectError::Unreachable("the server closed the connection".to_owned())
 }
 
 fn connect_error(error: &tokio_postgres::Error) -> ConnectError {
@@ -183,7 +236,7 @@ fn connect_error(error: &tokio_postgres::Error) -> ConnectError {
         });
     }
     if error.is_closed() {
-        return ConnectError::Unreachable("the server closed the connection".to_owned());
+        return closed_by_server();
     }
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     // The client tells these apart by text only.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use tidegate_model::Class;
 use tokio_postgres::error::DbError;
 
-use crate::error::io_cause;
+use crate::error::{QueryError, io_cause};
 
 /// Returns what may be done about an error of a SQL session.
 pub fn sql_error_class(error: &tokio_postgres::Error) -> Class {
@@ -32,6 +32,9 @@ pub fn sqlstate_class(sqlstate: &str) -> Class {
     let transient = match sqlstate {
         // Serialization failure, deadlock, lock not available, and the server going down or coming up.
         "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" | "57P05" => true,
+        // CockroachDB: whether a statement or a COMMIT took effect is not known, which the checkpoint settles; and a
+        // range or a node out of reach of the one that was asked.
+        "40003" | "58C00" | "58C01" => true,
         // A transaction that was rolled back for a reason of its own (40002 and the like) is not.
         _ => ["08", "53"].iter().any(|class| sqlstate.starts_with(class)),
     };
@@ -54,13 +57,24 @@ pub fn describe_sql_error(error: &tokio_postgres::Error) -> String {
     text
 }
 
+/// The same for an error of a session of our own.
+pub fn describe_query_error(error: &QueryError) -> String {
+    match error {
+        QueryError::Server(server) => describe_parts(&server.sqlstate, &server.message, server.detail.as_deref()),
+        QueryError::Lost { .. } | QueryError::Protocol { .. } => error.to_string(),
+    }
+}
+
 fn describe_server_error(error: &DbError) -> String {
-    let state = error.code().code();
+    describe_parts(error.code().code(), error.message(), error.detail())
+}
+
+fn describe_parts(state: &str, message: &str, detail: Option<&str>) -> String {
     let is_data_exception = state.starts_with("22");
-    let mut text = if is_data_exception { without_quoted(error.message()) } else { error.message().to_owned() };
+    let mut text = if is_data_exception { without_quoted(message) } else { message.to_owned() };
     // 23502, 23514 and 44000 print the failing row; 23505 and 23503 only its key.
     let prints_rows = is_data_exception || matches!(state, "23502" | "23514" | "44000");
-    if let Some(detail) = error.detail().filter(|_| !prints_rows) {
+    if let Some(detail) = detail.filter(|_| !prints_rows) {
         text = format!("{text} ({detail})");
     }
     format!("{} [SQLSTATE {state}]", text.replace('\n', " "))
@@ -82,10 +96,11 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_transient() {
-        for state in ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "08006", "53300", "53100"] {
+        for state in ["40001", "40P01", "55P03", "57P01", "57P02", "57P03", "08006", "53300", "53100", "40003", "58C00"]
+        {
             assert_eq!(sqlstate_class(state), Class::Transient, "{state}");
         }
-        for state in ["23505", "28P01", "3D000", "42501", "57014", "57P04", "22012", "40002", "XX000"] {
+        for state in ["23505", "28P01", "3D000", "42501", "57014", "57P04", "22012", "40002", "XX000", "58P01"] {
             assert_eq!(sqlstate_class(state), Class::Definite, "{state}");
         }
     }

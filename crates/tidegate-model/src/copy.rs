@@ -124,6 +124,11 @@ pub trait CopySnapshot: Send + Sync + 'static {
     /// Guards a table against being rewritten or emptied while its chunks are read. Does not wait for locks.
     fn guard(&self, table: &TableMap) -> impl Future<Output = Result<Guarded<Self::Guard>, Problem>> + Send;
 
+    /// Returns how rows travel, the target taking `format`. A source that has only the text form says so.
+    fn format(&self, format: CopyFormat) -> CopyFormat {
+        format
+    }
+
     /// Opens a session that reads under this snapshot.
     fn reader(&self) -> impl Future<Output = Result<Self::Reader, Problem>> + Send;
 }

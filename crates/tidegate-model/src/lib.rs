@@ -18,6 +18,7 @@ mod batch;
 mod checkpoint;
 mod copy;
 mod filter;
+mod mark;
 mod name;
 mod position;
 mod problem;
@@ -33,6 +34,7 @@ pub use copy::{
     CopyTarget, Guarded, Load, TableGuard, Wanted,
 };
 pub use filter::TableFilter;
+pub use mark::{MESSAGE_PREFIX, is_applied_message};
 pub use name::{ColumnName, InvalidName, MigrationName, RelationId, Stream, TableName};
 pub use position::{CommitPosition, Hlc, InvalidPosition, Lsn, Position};
 pub use problem::{Class, Finding, Problem, Severity};

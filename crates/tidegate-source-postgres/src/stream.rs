@@ -66,6 +66,10 @@ pub struct SourceConfig {
     pub heartbeat_every: Option<Duration>,
     /// How much WAL the slot may keep back.
     pub wal_budget: WalBudget,
+    /// Whether to drop the transactions that this migration wrote to the source itself, in its other direction: those
+    /// under one of its replication origins and those that begin with its message. Whatever anybody else writes is
+    /// carried, whatever its origin.
+    pub drop_own: bool,
     /// How soon an acknowledged position is told to the server.
     pub status_every: Duration,
     /// Where the history goes when the source was promoted. `None`: the stream stops then, and its next start stores
@@ -84,6 +88,7 @@ impl SourceConfig {
             memory_budget_bytes: 64 << 20,
             heartbeat_every: None,
             wal_budget: WalBudget::default(),
+            drop_own: false,
             status_every: Duration::from_millis(50),
             on_new_history: None,
         }
@@ -112,6 +117,9 @@ pub struct Received {
     pub wal: Option<RetainedWal>,
     /// How much of the WAL budget is used.
     pub wal_level: WalLevel,
+    /// How many transactions were dropped as our own ([`SourceConfig::drop_own`]) since the start. The watermark has moved
+    /// over them.
+    pub dropped: u64,
     /// The code of the problem with which the stream has ended. [`Source::next`] gives the problem itself.
     pub ended: Option<&'static str>,
 }
@@ -160,7 +168,8 @@ impl PostgresSource {
             stop.clone(),
         );
         reader.connect_first().await?;
-        let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool.clone(), from.clone());
+        let drop_own = config.drop_own.then(|| config.name.clone());
+        let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool.clone(), drop_own, from.clone());
         decoder.start(received_sender.clone())?;
 
         let gauge = Gauge::new(config.clone(), history.slot.clone(), received_sender.clone());

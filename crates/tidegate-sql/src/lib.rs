@@ -11,10 +11,12 @@ pub mod applier;
 pub mod catalog;
 pub mod check;
 pub mod copy;
+pub mod dialect;
 pub mod plan;
 pub mod quote;
 pub mod requests;
 pub mod state;
 pub mod triggers;
 
+mod retry;
 mod server_error;

@@ -2,17 +2,24 @@
 //! moves in.
 //!
 //! Triggers and rules are switched off, not dropped: a name and the way to switch it on again is all that has to be
-//! kept. Foreign keys with actions are dropped, and their definitions kept. Each one goes in a transaction of its own
-//! together with the record of it in `target_object`.
+//! kept. Foreign keys with actions are dropped, and their definitions kept; so are triggers at CockroachDB, which has no
+//! such switch in most versions. Each one goes in a transaction of its own together with the record of it in
+//! `target_object`; at CockroachDB, where a schema change takes no part in a transaction, after the record.
 
+use tidegate_connect::Session;
 use tidegate_model::{Problem, TableName};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 use tracing::info;
 
-use crate::catalog::{Firing, TargetTable, read_tables};
+use crate::catalog::{Firing, TargetTable, Trigger, read_tables};
+use crate::dialect::Dialect;
 use crate::plan::SessionRights;
-use crate::state::{Lease, table_text};
-use crate::{quote, server_error};
+use crate::state::{Lease, table_text, under_lease};
+use crate::{quote, retry, server_error};
+
+/// Whoever waits for a lock stops others.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'; ";
 
 /// A foreign key, trigger or rule, and the statements that put it aside and bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub struct TargetObject {
 }
 
 /// Returns what of a table works while the stream is applied and changes rows by itself.
-pub fn active_objects(target: &TargetTable, rights: SessionRights) -> Vec<TargetObject> {
+pub fn active_objects(target: &TargetTable, rights: SessionRights, dialect: Dialect) -> Vec<TargetObject> {
     let enforced = rights.foreign_keys_enforced;
     let fires = |firing: Firing| if enforced { firing.in_origin() } else { firing.in_replica() };
     let table = quote::table(&target.name);
@@ -51,8 +58,17 @@ pub fn active_objects(target: &TargetTable, rights: SessionRights) -> Vec<Target
     };
     let triggers = target.triggers.iter().filter(|trigger| fires(trigger.firing));
     let rules = target.rules.iter().filter(|rule| fires(rule.firing));
-    let mut objects: Vec<TargetObject> =
-        triggers.map(|trigger| switch("trigger", &trigger.name, trigger.firing)).collect();
+    let trigger = |trigger: &Trigger| match dialect {
+        Dialect::Postgres => switch("trigger", &trigger.name, trigger.firing),
+        Dialect::Cockroach => TargetObject {
+            table: target.name.clone(),
+            kind: "trigger",
+            name: trigger.name.clone(),
+            away: format!("DROP TRIGGER {} ON {table}", quote::identifier(&trigger.name)),
+            back: trigger.definition.clone(),
+        },
+    };
+    let mut objects: Vec<TargetObject> = triggers.map(trigger).collect();
     objects.extend(rules.map(|rule| switch("rule", &rule.name, rule.firing)));
     for key in target.foreign_keys.iter().filter(|key| enforced && key.has_actions && !key.inherited) {
         let (table, name) = (quote::table(&key.table), quote::identifier(&key.name));
@@ -70,34 +86,21 @@ pub fn active_objects(target: &TargetTable, rights: SessionRights) -> Vec<Target
 /// Puts aside what of these tables works while the stream is applied and changes rows by itself, and returns it. May be
 /// repeated.
 pub async fn put_aside(
-    client: &Client,
+    session: &Session,
     lease: &Lease,
     tables: &[TableName],
     rights: SessionRights,
 ) -> Result<Vec<TargetObject>, Problem> {
-    let targets = read_tables(client, tables).await?;
+    let dialect = Dialect::of(session);
+    let targets = read_tables(session, tables).await?;
     let mut done: Vec<TargetObject> = Vec::new();
     for target in targets.values() {
-        for object in active_objects(target, rights) {
+        for object in active_objects(target, rights, dialect) {
             // A foreign key between two of the tables is found at both.
             if done.contains(&object) {
                 continue;
             }
-            let record = format!(
-                "INSERT INTO {} (migration, stream, target_table, kind, name, definition, state) \
-                 VALUES ('{}', '{}', $1, $2, $3, $4, 'dropped') \
-                 ON CONFLICT (migration, stream, target_table, kind, name) \
-                 DO UPDATE SET definition = excluded.definition, state = excluded.state",
-                lease.key.table("target_object"),
-                lease.key.migration,
-                lease.key.stream
-            );
-            let params = (table_text(&object.table), object.kind, object.name.as_str(), object.back.as_str());
-            let changed = in_transaction(client, lease, async || {
-                client.execute(&record, &[&params.0, &params.1, &params.2, &params.3]).await?;
-                client.batch_execute(&object.away).await
-            });
-            changed.await.map_err(|error| failed(&object.away, error))?;
+            put_one_aside(session, lease, &object).await?;
             info!(table = %object.table, kind = object.kind, name = object.name, "put aside");
             done.push(object);
         }
@@ -105,42 +108,73 @@ pub async fn put_aside(
     Ok(done)
 }
 
+async fn put_one_aside(session: &Session, lease: &Lease, object: &TargetObject) -> Result<(), Problem> {
+    let record = format!(
+        "INSERT INTO {} (migration, stream, target_table, kind, name, definition, state) \
+         VALUES ('{}', '{}', $1, $2, $3, $4, 'dropped') \
+         ON CONFLICT (migration, stream, target_table, kind, name) \
+         DO UPDATE SET definition = excluded.definition, state = excluded.state",
+        lease.key.table("target_object"),
+        lease.key.migration,
+        lease.key.stream
+    );
+    let table = table_text(&object.table);
+    let failed = |error| failed(&object.away, error);
+    let with_record = !Dialect::of(session).is_cockroach();
+    under_lease(session, lease, LOCK_TIMEOUT, failed, || async {
+        session.execute(&record, &[&table, &object.kind, &object.name, &object.back]).await.map_err(failed)?;
+        if with_record { session.batch_execute(&object.away).await.map_err(failed) } else { Ok(()) }
+    })
+    .await?;
+    if with_record {
+        return Ok(());
+    }
+    alone(session, &object.away, SqlState::UNDEFINED_OBJECT).await
+}
+
 /// Brings back what [`put_aside`] put aside. May be repeated.
-pub async fn bring_back(client: &Client, lease: &Lease) -> Result<(), Problem> {
+pub async fn bring_back(session: &Session, lease: &Lease) -> Result<(), Problem> {
     let state = lease.key.table("target_object");
     let list = format!(
         "SELECT target_table, kind, name, definition FROM {state} WHERE {} AND state = 'dropped' \
          AND kind IN ('trigger', 'rule', 'action') ORDER BY 1, 2, 3",
         lease.key.condition()
     );
-    let rows = client.query(&list, &[]).await.map_err(|error| failed("listing what was put aside", error))?;
-    for row in rows {
+    let rows = retry::repeatable(|| async {
+        session.query(&list, &[]).await.map_err(|error| failed("listing what was put aside", error))
+    });
+    let record = format!(
+        "UPDATE {state} SET state = 'restored' WHERE {} AND target_table = $1 AND kind = $2 AND name = $3",
+        lease.key.condition()
+    );
+    let with_record = !Dialect::of(session).is_cockroach();
+    for row in rows.await? {
         let (table, kind, name, back): (String, String, String, String) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
-        let record = format!(
-            "UPDATE {state} SET state = 'restored' WHERE {} AND target_table = $1 AND kind = $2 AND name = $3",
-            lease.key.condition()
-        );
-        let changed = in_transaction(client, lease, async || {
-            client.execute(&record, &[&table, &kind, &name]).await?;
-            client.batch_execute(&back).await
-        });
-        changed.await.map_err(|error| failed(&back, error))?;
+        let failed = |error| failed(&back, error);
+        if !with_record {
+            under_lease(session, lease, "", failed, || async { Ok(()) }).await?;
+            alone(session, &back, SqlState::DUPLICATE_OBJECT).await?;
+        }
+        under_lease(session, lease, LOCK_TIMEOUT, failed, || async {
+            session.execute(&record, &[&table, &kind, &name]).await.map_err(failed)?;
+            if with_record { session.batch_execute(&back).await.map_err(failed) } else { Ok(()) }
+        })
+        .await?;
         info!(table, kind, name, "brought back");
     }
     Ok(())
 }
 
-/// Does something in a transaction under the lease, without waiting long for locks: whoever waits stops others.
-async fn in_transaction(
-    client: &Client,
-    lease: &Lease,
-    work: impl AsyncFnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
-    client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '10s'; {}", lease.guard_sql())).await?;
-    let done = work().await;
-    let ended = client.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
-    done.and(ended)
+/// Changes the schema in no transaction. `done` is what the server says where that was done before.
+async fn alone(session: &Session, sql: &str, done: SqlState) -> Result<(), Problem> {
+    let changed = retry::repeatable(|| async {
+        match session.batch_execute(sql).await {
+            Err(error) if error.code() == Some(&done) => Ok(()),
+            other => other.map_err(|error| failed(sql, error)),
+        }
+    });
+    changed.await
 }
 
 fn failed(doing: &str, error: Error) -> Problem {

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tidegate_model::{Change, TableRoute};
+use tidegate_sql::dialect::Dialect;
 use tidegate_sql::plan::{Planner, SessionRights, SliceLimit, Statement};
 use tidegate_throwaway::Server;
 use tokio_postgres::error::SqlState;
@@ -91,7 +92,7 @@ async fn connect(server: &Server, database: &str) -> Client {
 }
 
 fn planner(routes: &[&TableRoute]) -> Planner {
-    Planner::new(routes.iter().map(|route| (*route).clone()).collect(), REPLICA)
+    Planner::new(routes.iter().map(|route| (*route).clone()).collect(), REPLICA, Dialect::Postgres)
 }
 
 #[tokio::test]
@@ -315,7 +316,7 @@ async fn in_source_order_rows_that_share_a_key_for_a_moment_are_told_apart() {
         target.client.batch_execute(&format!("SET session_replication_role = {role}")).await.unwrap();
         let d = with_full_identity(route(1, "d", &["id integer", "a integer"], &[0]));
         let t = Changing::new(&d);
-        let mut planner = Planner::new(vec![d], rights);
+        let mut planner = Planner::new(vec![d], rights, Dialect::Postgres);
         let swap = [t.rekey("1 1", "2 1"), t.rekey("2 2", "1 2")];
         if rights == REPLICA {
             // What leads to source order.
@@ -393,7 +394,7 @@ async fn enforced_foreign_keys_hold_after_every_statement() {
     let mut child = route(2, "child", &["id integer", "parent integer"], &[0]);
     child.map.references = vec![parent.map.target.clone()];
     let (p, c) = (Changing::new(&parent), Changing::new(&child));
-    let mut planner = Planner::new(vec![child, parent], ENFORCED);
+    let mut planner = Planner::new(vec![child, parent], ENFORCED, Dialect::Postgres);
     // A child before its parent, a parent that points to itself, a child that moves, a parent that goes.
     let changes =
         vec![c.insert("3 5"), p.insert("5 6"), p.insert("6 6"), c.update("1 5"), p.delete("1 -"), c.delete("2 -")];
@@ -455,7 +456,7 @@ async fn random_histories_end_as_at_the_source() {
         fill(&target, routes, &before).await;
         let rights = if !deferrable && case % 2 == 0 { ENFORCED } else { REPLICA };
         let limit = if deferrable { UNLIMITED } else { SliceLimit { changes: case % 17 + 1, ..UNLIMITED } };
-        let mut planner = Planner::new(routes.to_vec(), rights);
+        let mut planner = Planner::new(routes.to_vec(), rights, Dialect::Postgres);
         let mut changes = changes.into_iter().map(|change| Ok((at(1), change)));
         while let Some(plan) = planner.slice(&mut changes, limit).unwrap() {
             let done = target.run(&plan.statements).await;

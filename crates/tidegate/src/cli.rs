@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_sql::applier::TruncateAs;
 
 use crate::config::{Interval, PipelineOptions};
 use crate::logging::LogFormat;
@@ -72,6 +73,9 @@ pub struct MigrationArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     pub migration: MigrationArgs,
+    /// Also checks the way back.
+    #[arg(long, value_enum, value_name = "DIRECTION", default_value = "forward")]
+    pub direction: Direction,
 }
 
 #[derive(Debug, Args)]
@@ -86,17 +90,23 @@ pub struct MigrateArgs {
     /// Takes the target's tables as they are instead of copying. Needs --start-at.
     #[arg(long, requires = "start_at")]
     pub no_copy: bool,
-    /// Where the stream begins with --no-copy: the position that the imported data stand for. A position looks like
-    /// 16/B374D848. Refused unless the slot reaches back to it.
+    /// Where the stream begins with --no-copy: the position that the imported data stand for. A position of PostgreSQL
+    /// looks like 16/B374D848, one of CockroachDB like 1536344308033843000.0000000001. Refused unless the source still
+    /// has everything from there on.
     #[arg(long, value_name = "POSITION", requires = "no_copy")]
     pub start_at: Option<String>,
     /// Empties this table at the target and copies it again at a new point; may be repeated.
     #[arg(long, value_name = "TABLE")]
     pub recopy: Vec<String>,
-    /// EMPTIES every table of the migration at the target, makes the replication slot again and copies everything again.
-    /// The repair after a lost slot. Never use it on a target that applications write to.
+    /// EMPTIES every table of the migration at the target, makes the start point (the replication slot, or the place in
+    /// the changefeed) again and copies everything again. The repair after a lost slot or a passed GC window. Never use it
+    /// on a target that applications write to.
     #[arg(long, conflicts_with_all = ["no_copy", "recopy"])]
     pub recreate_slot: bool,
+    /// Which way rows go. "both" also carries back what applications write at the target, from the moment the copy is
+    /// complete; the two sides must not write the same rows. Between PostgreSQL and CockroachDB. Once begun it goes on.
+    #[arg(long, value_enum, value_name = "DIRECTION", default_value = "forward")]
+    pub direction: Direction,
     /// Puts aside triggers, rules and foreign keys with actions of the target that would change rows behind the stream.
     /// How to restore them is kept in the state.
     #[arg(long)]
@@ -150,6 +160,35 @@ pub struct DemoArgs {
     /// Seed of the traffic and of the moment of the kill; printed, so that a run can be repeated.
     #[arg(long)]
     pub seed: Option<u64>,
+}
+
+/// Which way rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// From the source to the target.
+    Forward,
+    /// And back, at the same time.
+    Both,
+}
+
+/// How a TRUNCATE of the source is done at the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TruncatePolicy {
+    /// As TRUNCATE: quick, and readers of an older snapshot see an empty table.
+    #[default]
+    Truncate,
+    /// As DELETE of every row.
+    Delete,
+}
+
+impl From<TruncatePolicy> for TruncateAs {
+    fn from(policy: TruncatePolicy) -> Self {
+        match policy {
+            TruncatePolicy::Truncate => TruncateAs::Truncate,
+            TruncatePolicy::Delete => TruncateAs::Delete,
+        }
+    }
 }
 
 /// What to do when the WAL kept for the migration reaches its budget.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_connect::Settings;
 use tidegate_model::{MigrationName, Problem};
 
-use crate::cli::{MigrationArgs, WalBudgetPolicy};
+use crate::cli::{MigrationArgs, TruncatePolicy, WalBudgetPolicy};
 pub use file::{File, Location, Shown};
 pub use quantity::{ByteCount, Interval};
 
@@ -59,6 +59,19 @@ pub struct PipelineOptions {
     /// [default: 80% of max_slot_wal_keep_size where that is set]
     #[arg(long, value_name = "BYTES", help_heading = "Pipeline")]
     pub wal_budget: Option<ByteCount>,
+    /// A transaction larger than this is applied to CockroachDB in declared parts, each a transaction of its own; until
+    /// the last of them readers of the target see a part of it [default: 64MiB]
+    #[arg(long, value_name = "BYTES", help_heading = "Pipeline")]
+    pub giant_transaction_bytes: Option<ByteCount>,
+    /// How a TRUNCATE of the source is done at the target [default: truncate; with --direction both always delete]
+    #[arg(long, value_enum, value_name = "POLICY", help_heading = "Pipeline")]
+    pub truncate_as: Option<TruncatePolicy>,
+    /// How often a CockroachDB source says up to where its changes are complete [default: 1s]
+    #[arg(long, value_name = "TIME", help_heading = "Pipeline")]
+    pub resolved_every: Option<Interval>,
+    /// How long a changefeed may say nothing before it is opened again [default: 1m]
+    #[arg(long, value_name = "TIME", help_heading = "Pipeline")]
+    pub resolved_silence_max: Option<Interval>,
     /// What happens when the budget is reached [default: stop]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Pipeline")]
     pub wal_budget_policy: Option<WalBudgetPolicy>,
@@ -80,6 +93,10 @@ impl PipelineOptions {
             copy_chunk_bytes: self.copy_chunk_bytes.or(lower.copy_chunk_bytes),
             copy_lock_yield: self.copy_lock_yield.or(lower.copy_lock_yield),
             heartbeat_every: self.heartbeat_every.or(lower.heartbeat_every),
+            giant_transaction_bytes: self.giant_transaction_bytes.or(lower.giant_transaction_bytes),
+            truncate_as: self.truncate_as.or(lower.truncate_as),
+            resolved_every: self.resolved_every.or(lower.resolved_every),
+            resolved_silence_max: self.resolved_silence_max.or(lower.resolved_silence_max),
             wal_budget: self.wal_budget.or(lower.wal_budget),
             wal_budget_policy: self.wal_budget_policy.or(lower.wal_budget_policy),
         }
@@ -100,6 +117,10 @@ impl PipelineOptions {
             copy_chunk_bytes: Some(ByteCount(32 << 20)),
             copy_lock_yield: Some(Interval(Duration::from_secs(5))),
             heartbeat_every: None,
+            giant_transaction_bytes: Some(ByteCount(64 << 20)),
+            truncate_as: Some(TruncatePolicy::Truncate),
+            resolved_every: Some(Interval(Duration::from_secs(1))),
+            resolved_silence_max: Some(Interval(Duration::from_secs(60))),
             wal_budget: None,
             wal_budget_policy: Some(WalBudgetPolicy::Stop),
         }
@@ -118,6 +139,7 @@ impl PipelineOptions {
         at_least_one("memory_budget", self.memory_budget.map(|bytes| bytes.0));
         at_least_one("copy_workers", self.copy_workers.map(|count| count as u64));
         at_least_one("copy_chunk_bytes", self.copy_chunk_bytes.map(|bytes| bytes.0));
+        at_least_one("giant_transaction_bytes", self.giant_transaction_bytes.map(|bytes| bytes.0));
         at_least_one("wal_budget", self.wal_budget.map(|bytes| bytes.0));
         if let Some(dir) = &self.spool_dir
             && !dir.is_dir()

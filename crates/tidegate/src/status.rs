@@ -59,6 +59,9 @@ pub struct StreamStatus {
     pub apply_lag_seconds: Option<f64>,
     /// Log that the source keeps for this migration.
     pub retained_wal_bytes: Option<u64>,
+    /// How long a CockroachDB source still keeps the history from the applied position on.
+    #[serde(default)]
+    pub history_seconds_left: Option<f64>,
     /// Why it does not go on, if it does not.
     pub waiting_for: Option<String>,
     pub dead_letters: u64,
@@ -90,6 +93,7 @@ impl StreamStatus {
             source_lag_seconds: None,
             apply_lag_seconds: None,
             retained_wal_bytes: None,
+            history_seconds_left: None,
             waiting_for: None,
             dead_letters: 0,
             tables: TableCounts::default(),

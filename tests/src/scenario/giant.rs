@@ -94,7 +94,7 @@ pub fn run(plan: &Plan) -> Report {
 fn replicate(migration: &Migration, engine: &mut Engine, plan: &Plan, sql: &str) -> Duration {
     migration.source.sql(sql);
     let committed = Instant::now();
-    let target = Arc::clone(&migration.target.server);
+    let target = Arc::clone(migration.target.server());
     target.pause();
     std::thread::sleep(plan.target_pause);
     target.resume();

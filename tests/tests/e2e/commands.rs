@@ -246,7 +246,7 @@ fn a_file_does_what_the_flags_do_and_its_problems_are_told_all_at_once() {
     migration.run_bare(&["config", "check", "-c", file]).expect_code(0);
     let shown = migration.run_bare(&["config", "show", "-c", file]).expect_code(0);
     assert!(shown.says("1MiB") && shown.says("***"), "{}", shown.stdout);
-    assert!(!shown.says(migration.source.server.password()), "a password was shown");
+    assert!(!shown.says(migration.source.server().password()), "a password was shown");
     migration.run_bare(&["check", "-c", file]).expect_code(0);
 
     std::fs::write(
@@ -270,12 +270,13 @@ fn libpq_variables_complete_a_url() {
     let migration = with_table("libpq");
     let (source, target) = (&migration.source, &migration.target);
     let bare = |port: u16| format!("postgres://127.0.0.1:{port}/{}", migration.name);
-    let (source_url, target_url) = (bare(source.server.port()), bare(target.server.port()));
+    let (source_url, target_url) = (bare(source.server().port()), bare(target.server().port()));
     let passwords = tempfile::NamedTempFile::new().unwrap();
     let line = |port: u16, password: &str| format!("127.0.0.1:{port}:*:postgres:{password}\n");
     std::fs::write(
         passwords.path(),
-        line(source.server.port(), source.server.password()) + &line(target.server.port(), target.server.password()),
+        line(source.server().port(), source.server().password())
+            + &line(target.server().port(), target.server().password()),
     )
     .unwrap();
     let passfile = passwords.path().to_str().unwrap().to_owned();
@@ -344,5 +345,5 @@ fn migrate_shows_plain_lines_where_there_is_no_terminal() {
     migration.drain();
     let stopped = engine.stop();
     assert!(!stopped.stdout.contains('\u{1b}') && !stopped.stderr.contains('\u{1b}'), "terminal codes in a file");
-    assert!(!stopped.says(migration.source.server.password()), "a password was shown");
+    assert!(!stopped.says(migration.source.server().password()), "a password was shown");
 }

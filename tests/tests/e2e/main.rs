@@ -1,5 +1,6 @@
 //! The engine as users run it, between real servers. One binary, so that the servers start once.
 
+mod cockroach;
 mod commands;
 mod copying;
 mod faults;

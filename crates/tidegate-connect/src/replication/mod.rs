@@ -2,6 +2,7 @@
 
 mod copy;
 mod handshake;
+mod load;
 mod wire;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 
 pub use self::copy::{CopyReader, CopyStatus, CopyWriter};
 use self::handshake::{Startup, Welcome, start};
+pub use self::load::LoadSession;
 use self::wire::{Incoming, Incomings, send_all};
 use crate::connect::{Begun, Handshake, Peer, establish, reconnect};
 use crate::error::{ConnectError, QueryError, ServerError};

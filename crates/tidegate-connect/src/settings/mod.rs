@@ -25,6 +25,7 @@ use tidegate_model::Problem;
 use self::parameters::Treatment;
 use self::surroundings::Surroundings;
 use crate::secret::Secret;
+use crate::server::Server;
 
 /// How long a connection may take to be ready for commands, unless the settings say otherwise.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Where a database is and how to get in. `Debug` and `Display` show no secrets.
 #[derive(Clone)]
 pub struct Settings {
+    /// The kind of server that a URL names; key=value text names none.
+    pub(crate) scheme: Option<Scheme>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) database: String,
     pub(crate) user: String,
@@ -45,6 +48,13 @@ pub struct Settings {
     pub(crate) peer_user: Option<String>,
     /// Why a password file was left aside.
     pub(crate) password_file_ignored: Option<String>,
+}
+
+/// What a URL calls a server. It decides the defaults and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Postgres,
+    Cockroach,
 }
 
 /// One server to try.
@@ -140,7 +150,9 @@ pub(crate) enum Wanted {
 
 impl Settings {
     /// Reads a connection URL (schemes postgres, postgresql, cockroach, cockroachdb) or libpq key=value text, and
-    /// completes it from the service file, `PG*` variables and the password file of this process, as libpq does.
+    /// completes it from the service file, `PG*` variables and the password file of this process, as libpq does. What
+    /// is said nowhere is as `psql` has it, or for a cockroach URL as `cockroach sql` has it: port 26257, role `root`,
+    /// database `defaultdb`. Which kind of server it really is, a session says.
     ///
     /// Opens no connection. Errors are definite (`CN001` to `CN003`) and quote no secret.
     pub fn parse(text: &str) -> Result<Settings, Problem> {
@@ -162,16 +174,38 @@ impl Settings {
         self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// Tells whether the URL names another kind of server than the one that answered.
+    pub(crate) fn is_contradicted_by(&self, server: &Server) -> bool {
+        self.scheme.is_some_and(|scheme| (scheme == Scheme::Cockroach) != server.is_cockroach())
+    }
+
     /// Sets how long a connection may take to be ready for commands, over all its hosts; zero: as long as it takes.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Settings { connect_timeout: (!timeout.is_zero()).then_some(timeout), ..self }
     }
 }
 
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Postgres => "postgres",
+            Scheme::Cockroach => "cockroach",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Scheme::Postgres => 5432,
+            Scheme::Cockroach => 26257,
+        }
+    }
+}
+
 impl fmt::Display for Settings {
     /// A URL without password and parameters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "postgres://{}@{}/{}", self.user, self.address(), self.database)
+        let scheme = self.scheme.unwrap_or(Scheme::Postgres).name();
+        write!(f, "{scheme}://{}@{}/{}", self.user, self.address(), self.database)
     }
 }
 

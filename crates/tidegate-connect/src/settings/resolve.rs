@@ -15,6 +15,10 @@ use super::*;
 /// Where Debian's packages and upstream's default build put the Unix socket.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
+/// Whom `cockroach sql` connects as, and to what, where nothing else is said.
+const COCKROACH_USER: &str = "root";
+const COCKROACH_DATABASE: &str = "defaultdb";
+
 /// A peer that vanished is noticed after a minute of silence: 30 s + 3 probes, 10 s apart. (The system's default is two
 /// hours, far past the point where an operator expects an alarm.)
 const KEEPALIVE: Keepalive = Keepalive {
@@ -27,19 +31,23 @@ const KEEPALIVE: Keepalive = Keepalive {
 
 /// Resolves connection text in these surroundings.
 pub(super) fn settings(text: &str, around: &Surroundings) -> Result<Settings, Problem> {
-    let (given, default_port) = complete(text, around)?;
-    let user = match given.get("user").or(around.user.as_deref()) {
+    let (given, scheme) = complete(text, around)?;
+    let kind = scheme.unwrap_or(Scheme::Postgres);
+    let default_user = if kind == Scheme::Cockroach { Some(COCKROACH_USER) } else { around.user.as_deref() };
+    let user = match given.get("user").or(default_user) {
         Some(user) => user.to_owned(),
         None => return Err(invalid("it names no user, and the user of this process has no name")),
     };
-    let database = given.get("dbname").unwrap_or(&user).to_owned();
-    let (hosts, password_file_ignored) = hosts(&given, around, default_port, &database, &user)?;
+    let default_database = if kind == Scheme::Cockroach { COCKROACH_DATABASE } else { &user };
+    let database = given.get("dbname").unwrap_or(default_database).to_owned();
+    let (hosts, password_file_ignored) = hosts(&given, around, kind, &database, &user)?;
     let binding = [
         ("disable", ChannelBinding::Disable),
         ("prefer", ChannelBinding::Prefer),
         ("require", ChannelBinding::Require),
     ];
     Ok(Settings {
+        scheme,
         hosts,
         database,
         user,
@@ -55,16 +63,16 @@ pub(super) fn settings(text: &str, around: &Surroundings) -> Result<Settings, Pr
 }
 
 /// Collects the parameters: text, then service file, then variables.
-fn complete(text: &str, around: &Surroundings) -> Result<(Given, u16), Problem> {
+fn complete(text: &str, around: &Surroundings) -> Result<(Given, Option<Scheme>), Problem> {
     if text.trim().is_empty() {
         return Err(invalid("it is empty; write postgres:// to take everything from the environment"));
     }
-    let (mut given, default_port) = match url::parse(text) {
+    let (mut given, scheme) = match url::parse(text) {
         Some(url) => {
             let url = url?;
-            (url.given, url.default_port)
+            (url.given, Some(url.scheme))
         }
-        None => (keyvalue::parse(text)?, 5432),
+        None => (keyvalue::parse(text)?, None),
     };
     if let Some(name) = given.get("service").or(around.variable("PGSERVICE").filter(|name| !name.is_empty())) {
         let file = given.get("servicefile").or(around.variable("PGSERVICEFILE"));
@@ -79,13 +87,13 @@ fn complete(text: &str, around: &Surroundings) -> Result<(Given, u16), Problem> 
         }
     }
     given.complete(from_variables);
-    Ok((given, default_port))
+    Ok((given, scheme))
 }
 
 fn hosts(
     given: &Given,
     around: &Surroundings,
-    default_port: u16,
+    kind: Scheme,
     database: &str,
     user: &str,
 ) -> Result<(Vec<Host>, Option<String>), Problem> {
@@ -107,9 +115,9 @@ fn hosts(
     for index in 0..count {
         let port = match ports.get(index).or(ports.first()).filter(|port| !port.is_empty()) {
             Some(port) => port_number(port)?,
-            None => default_port,
+            None => kind.default_port(),
         };
-        let (place, named) = place(pick(&names, index), pick(&addresses, index), port, default_port)?;
+        let (place, named) = place(pick(&names, index), pick(&addresses, index), port, kind)?;
         let password = match given.get("password") {
             Some(password) => Some(Secret::new(password)),
             None => passwords.password(&named, port, database, user),
@@ -135,7 +143,7 @@ fn port_number(text: &str) -> Result<u16, Problem> {
 }
 
 /// Returns where one host is, and the name the password file knows it by.
-fn place(name: Option<&str>, address: Option<&str>, port: u16, default_port: u16) -> Result<(Place, String), Problem> {
+fn place(name: Option<&str>, address: Option<&str>, port: u16, kind: Scheme) -> Result<(Place, String), Problem> {
     let unparsable = |_| invalid("\"hostaddr\" is not an IP address");
     let address = address.map(IpAddr::from_str).transpose().map_err(unparsable)?;
     match (name, address) {
@@ -149,7 +157,7 @@ fn place(name: Option<&str>, address: Option<&str>, port: u16, default_port: u16
         (Some(name), address) => Ok((Place::Tcp { name: Some(name.to_owned()), address }, name.to_owned())),
         (None, Some(address)) => Ok((Place::Tcp { name: None, address: Some(address) }, address.to_string())),
         // CockroachDB listens on no Unix socket by default.
-        (None, None) if default_port != 5432 => {
+        (None, None) if kind == Scheme::Cockroach => {
             Ok((Place::Tcp { name: Some("localhost".to_owned()), address: None }, "localhost".to_owned()))
         }
         (None, None) => Ok((Place::Unix(default_socket_directory(port)), "localhost".to_owned())),

@@ -68,7 +68,9 @@ fn urls_and_key_value_text_are_read_as_libpq_reads_them() {
         ("POSTGRES://db", "db:5432", "me", "me", None),
         ("postgres://app@db", "db:5432", "app", "app", None),
         ("cockroach://root@roach/defaultdb", "roach:26257", "defaultdb", "root", None),
-        ("cockroachdb:///defaultdb", "localhost:26257", "defaultdb", "me", None),
+        ("cockroachdb://", "localhost:26257", "defaultdb", "root", None),
+        ("cockroach://app@roach", "roach:26257", "defaultdb", "app", None),
+        ("cockroachdb://app:secret@roach:26300/shop", "roach:26300", "shop", "app", Some("secret")),
         ("postgres://a%40b:p%2Fw%3A%25@db/x%20y", "db:5432", "x y", "a@b", Some("p/w:%")),
         ("postgres://u:p:w?+@db/d", "db:5432", "d", "u", Some("p:w?+")),
         ("postgres://u@[::1]:5433/d", "[::1]:5433", "d", "u", None),
@@ -91,6 +93,18 @@ fn urls_and_key_value_text_are_read_as_libpq_reads_them() {
         let found = (settings.address(), settings.database(), settings.user(), password(&settings));
         assert_eq!(found, (address.to_owned(), database, user, secret), "{text}");
     }
+}
+
+#[test]
+fn a_cockroach_url_is_read_as_libpq_would_and_shown_as_such() {
+    let text = "cockroach://roach/shop?options=--cluster%3Dblue-1&sslmode=verify-full&sslrootcert=/ca.crt";
+    let settings = Process::new().settings(text);
+    assert_eq!(settings.options, "--cluster=blue-1");
+    assert_eq!((settings.tls.mode, &settings.tls.roots), (TlsMode::VerifyFull, &Roots::File("/ca.crt".into())));
+    assert_eq!(settings.to_string(), "cockroach://root@roach:26257/shop");
+    assert_eq!(Process::new().settings("cockroach://roach").tls.mode, TlsMode::Prefer);
+    let process = Process::new().variable("PGUSER", "app").variable("PGDATABASE", "shop");
+    assert_eq!(process.settings("cockroach://roach").to_string(), "cockroach://app@roach:26257/shop");
 }
 
 #[test]

@@ -6,31 +6,35 @@
 
 use tidegate_model::Problem;
 
-use super::{Given, invalid};
+use super::{Given, Scheme, invalid};
 
-/// The schemes that mean the PostgreSQL wire protocol, with the port a server of that kind listens on.
-const SCHEMES: [(&str, u16); 4] =
-    [("postgres", 5432), ("postgresql", 5432), ("cockroach", 26257), ("cockroachdb", 26257)];
+/// The schemes that mean the PostgreSQL wire protocol.
+const SCHEMES: [(&str, Scheme); 4] = [
+    ("postgres", Scheme::Postgres),
+    ("postgresql", Scheme::Postgres),
+    ("cockroach", Scheme::Cockroach),
+    ("cockroachdb", Scheme::Cockroach),
+];
 
 /// A URL taken apart.
 pub(super) struct Url {
     pub(super) given: Given,
-    pub(super) default_port: u16,
+    pub(super) scheme: Scheme,
 }
 
 /// Reads `text` if it is a URL; `None` if it has no `scheme://` and so is key=value text.
 ///
 /// No message quotes the part before the last `@`: a password with an unescaped `/` would be in it.
 pub(super) fn parse(text: &str) -> Option<Result<Url, Problem>> {
-    let (scheme, rest) = text.split_once("://")?;
-    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+    let (named, rest) = text.split_once("://")?;
+    if named.is_empty() || !named.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
         return None;
     }
-    let Some(&(_, default_port)) = SCHEMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme)) else {
-        let why = format!("its scheme \"{scheme}\" is none of postgres, postgresql, cockroach, cockroachdb");
+    let Some(&(_, scheme)) = SCHEMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(named)) else {
+        let why = format!("its scheme \"{named}\" is none of postgres, postgresql, cockroach, cockroachdb");
         return Some(Err(invalid(why)));
     };
-    Some(parts(rest).map(|given| Url { given, default_port }))
+    Some(parts(rest).map(|given| Url { given, scheme }))
 }
 
 fn parts(rest: &str) -> Result<Given, Problem> {

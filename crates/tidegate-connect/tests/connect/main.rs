@@ -2,6 +2,7 @@
 
 mod authentication;
 mod certificates;
+mod cockroach;
 mod failures;
 mod fixture;
 mod replication;

@@ -54,6 +54,7 @@ pub(super) async fn open<S: CopySnapshot, T: CopyTarget>(
             return Ok(Guarded::Busy);
         }
     };
+    let load = Load { format: snapshot.format(load.format), ..load };
     let chunks = guard.chunks();
     Ok(Guarded::Held(Opened { guard, load, chunks }))
 }

@@ -12,7 +12,7 @@ use tidegate_model::{
 use tidegate_pipeline::copy::{Copy, CopyConfig, CopyEnd};
 use tidegate_source_postgres::copy::{PostgresCopySource, ReadConfig};
 use tidegate_source_postgres::slot::{CreatedSlot, SlotRequest, create_with_snapshot};
-use tidegate_sql::copy::{CopyTargetConfig, PlannedTable, PostgresCopyTarget, plan, recopy};
+use tidegate_sql::copy::{CopyTargetConfig, PlannedTable, SqlCopyTarget, plan, recopy};
 use tidegate_sql::state::{Lease, Part, StateKey, StateSchema, install};
 use tidegate_throwaway::Server;
 use tokio::task::JoinHandle;
@@ -127,8 +127,8 @@ impl Bench {
         create_with_snapshot(request, &CancellationToken::new(), |_| {}).await.unwrap()
     }
 
-    pub fn target(&self) -> PostgresCopyTarget {
-        PostgresCopyTarget::new(CopyTargetConfig {
+    pub fn target(&self) -> SqlCopyTarget {
+        SqlCopyTarget::new(CopyTargetConfig {
             settings: self.target.clone(),
             name: self.name.clone(),
             lease: self.lease.clone(),
@@ -140,7 +140,7 @@ impl Bench {
         plan(&self.target_session, &self.lease, self.tables().await).await.unwrap()
     }
 
-    pub async fn copy(&self, first: Option<CreatedSlot>) -> Copy<PostgresCopySource, PostgresCopyTarget> {
+    pub async fn copy(&self, first: Option<CreatedSlot>) -> Copy<PostgresCopySource, SqlCopyTarget> {
         let tables = self.plan().await;
         let source = PostgresCopySource::new(self.source.clone(), self.name.clone(), self.read.clone(), first);
         let config = CopyConfig { pause_first: Duration::from_millis(100), ..CopyConfig::default() };

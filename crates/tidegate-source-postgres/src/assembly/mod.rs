@@ -15,27 +15,33 @@
 //!   unless a later description is known by then, and never if it is rolled back.
 //! - A description made inside a subtransaction holds for the whole streamed transaction, also if that subtransaction
 //!   is rolled back: the server does not repeat it.
+//!
+//! Where it is asked to, an assembler drops what the migration wrote itself, in its other direction.
 
+mod block;
 mod plain;
 mod problem;
 mod streamed;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::{Change, Changes, Event, Lsn, Position, Problem, SourceTable, Transaction};
+use tidegate_model::{
+    Change, Changes, Event, Lsn, MESSAGE_PREFIX, MigrationName, Position, Problem, SourceTable, Transaction,
+    is_applied_message,
+};
 
 use crate::pgoutput::{CommitPoint, Framing, Message, Relations, parse};
 use crate::spool::Spool;
+use block::Block;
 use plain::PlainTransaction;
 use problem::AssemblyError;
 use streamed::StreamedTransaction;
-
-/// The prefix of logical messages that are passed on: ours. Those of others are none of our business.
-pub const MESSAGE_PREFIX: &str = "tidegate";
+use writer::{Own, Writer};
 
 /// Puts transactions together. Pure and synchronous but for the spool's files: it blocks on disk, so it runs on a
 /// thread of its own. One for each connection: after a reconnection the server sends everything anew that is not
@@ -44,6 +50,9 @@ pub const MESSAGE_PREFIX: &str = "tidegate";
 pub struct Assembler {
     protocol: u8,
     spool: Spool,
+    own: Own,
+    /// Transactions that were dropped as our own.
+    dropped: u64,
     /// What ends here or before was applied already.
     start: Lsn,
     /// The position of the last event.
@@ -60,44 +69,6 @@ pub struct Assembler {
     spare: Vec<Change>,
 }
 
-/// The brackets that messages come in. They do not nest.
-#[derive(Debug, Default)]
-enum Block {
-    /// Between them.
-    #[default]
-    None,
-    /// Between Begin and Commit.
-    Plain(PlainTransaction),
-    /// Between Stream Start and Stream Stop.
-    Streamed { xid: u32, transaction: StreamedTransaction },
-}
-
-impl Block {
-    fn name(&self) -> &'static str {
-        match self {
-            Block::None => "between transactions",
-            Block::Plain(_) => "inside a transaction",
-            Block::Streamed { .. } => "inside a streamed block",
-        }
-    }
-
-    fn memory_bytes(&self) -> u64 {
-        match self {
-            Block::None => 0,
-            Block::Plain(transaction) => transaction.memory_bytes(),
-            Block::Streamed { transaction, .. } => transaction.log.memory_bytes(),
-        }
-    }
-
-    fn spill(&mut self, spool: &Spool) -> Result<(), Problem> {
-        match self {
-            Block::None => Ok(()),
-            Block::Plain(transaction) => transaction.spill(spool),
-            Block::Streamed { transaction, .. } => transaction.log.spill(),
-        }
-    }
-}
-
 impl Assembler {
     /// Starts where the stream of a new connection starts. `protocol` (1 to 4) is the version that was agreed on;
     /// transactions ending at or before `start` are dropped.
@@ -105,6 +76,8 @@ impl Assembler {
         Assembler {
             protocol,
             spool,
+            own: Own::default(),
+            dropped: 0,
             start,
             emitted: start,
             relations: Relations::default(),
@@ -114,6 +87,17 @@ impl Assembler {
             streams_memory_bytes: 0,
             spare: Vec::new(),
         }
+    }
+
+    /// Drops the transactions that this migration wrote itself, and no others. Their ends become watermarks.
+    pub fn dropping(mut self, name: &MigrationName) -> Self {
+        self.own = Own::of(name);
+        self
+    }
+
+    /// Returns how many transactions were dropped as our own.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Takes one pgoutput message, which came at `wal_start`. Events come out in commit order, and their positions
@@ -140,8 +124,14 @@ impl Assembler {
             Message::Insert { .. } | Message::Update { .. } | Message::Delete { .. } | Message::Truncate { .. } => {
                 self.change(payload, message)
             }
-            Message::Logical { transactional, ref prefix, .. } => {
-                if is_ours(transactional, prefix) {
+            Message::Logical { transactional, ref prefix, ref content, .. } => {
+                let is_kept = match &mut self.block {
+                    Block::Plain(transaction) if transactional => {
+                        transaction.writer.wrote_message(self.own.wrote_message(prefix, content))
+                    }
+                    _ => true,
+                };
+                if is_kept && is_passed_on(transactional, prefix, content) {
                     self.change(payload, message)
                 } else {
                     Ok(())
@@ -153,8 +143,8 @@ impl Assembler {
                 self.describe(table);
                 Ok(())
             }
-            // An origin says that the transaction came from elsewhere; all of them are replicated, whatever it is.
-            Message::Origin { .. } | Message::Type { .. } => Ok(()),
+            Message::Origin { name, .. } => self.origin(payload, &name),
+            Message::Type { .. } => Ok(()),
             Message::StreamStart { xid, first_segment } => self.stream_start(payload, xid, first_segment),
             Message::StreamCommit { xid, commit } => self.stream_commit(payload, xid, commit, out),
             Message::StreamAbort { xid, subxid, .. } => self.stream_abort(payload, xid, subxid),
@@ -172,11 +162,13 @@ impl Assembler {
         let Block::Streamed { transaction, .. } = &mut self.block else { return Err(self.out_of_order(payload)) };
         // Changes are decoded when the transaction has been committed: many never are.
         if let Some(b'I' | b'U' | b'D' | b'T') = payload.first() {
-            return Ok(transaction.log.message(payload)?);
+            return if transaction.writer.wrote_change() { Ok(transaction.log.message(payload)?) } else { Ok(()) };
         }
         match parse(payload, Framing::Streamed, self.protocol)? {
-            Message::Logical { transactional, prefix, .. } => {
-                if is_ours(transactional, &prefix) {
+            Message::Logical { transactional, prefix, content, .. } => {
+                let is_own = self.own.wrote_message(&prefix, &content);
+                let is_kept = transactional && transaction.writer.wrote_message(is_own);
+                if is_kept && is_passed_on(transactional, &prefix, &content) {
                     transaction.log.message(payload)?;
                 }
                 Ok(())
@@ -185,7 +177,8 @@ impl Assembler {
                 self.descriptions += 1;
                 Ok(transaction.describe(table, self.descriptions, &self.relations)?)
             }
-            Message::Origin { .. } | Message::Type { .. } => Ok(()),
+            Message::Origin { name, .. } => self.origin(payload, &name),
+            Message::Type { .. } => Ok(()),
             Message::StreamStop => {
                 if let Block::Streamed { xid, transaction } = std::mem::take(&mut self.block) {
                     self.streams_memory_bytes += transaction.log.memory_bytes();
@@ -211,8 +204,22 @@ impl Assembler {
         Ok(())
     }
 
+    /// Takes where a transaction came from. What is known of one of our own by then is let go.
+    fn origin(&mut self, payload: &[u8], origin: &str) -> Result<(), AssemblyError> {
+        let is_own = self.own.is_origin(origin);
+        let is_known = match &mut self.block {
+            Block::None => false,
+            Block::Plain(transaction) => transaction.came_from(is_own),
+            Block::Streamed { transaction, .. } => transaction.came_from(is_own, &self.spool),
+        };
+        if is_known { Ok(()) } else { Err(self.out_of_order(payload)) }
+    }
+
     fn change(&mut self, payload: &[u8], message: Message) -> Result<(), AssemblyError> {
         let Block::Plain(transaction) = &mut self.block else { return Err(self.out_of_order(payload)) };
+        if !transaction.writer.wrote_change() {
+            return Ok(());
+        }
         match self.relations.change(message)? {
             Some(change) => Ok(transaction.push(change, &self.spool)?),
             None => Ok(()),
@@ -233,9 +240,10 @@ impl Assembler {
             return Err(AssemblyError::OtherCommit { began: transaction.final_lsn, committed: commit.lsn });
         }
         if !self.was_applied(commit)? {
+            let writer = transaction.writer;
             let (changes, spare) = transaction.finish()?;
             self.spare = spare;
-            self.emit(commit, changes, out);
+            self.emit(commit, writer, changes, out);
         }
         Ok(())
     }
@@ -271,7 +279,7 @@ impl Assembler {
         self.relations.describe_all(transaction.relations);
         if !applied {
             let changes = transaction.log.finish(transaction.aborted)?;
-            self.emit(commit, changes, out);
+            self.emit(commit, transaction.writer, changes, out);
         }
         Ok(())
     }
@@ -304,7 +312,8 @@ impl Assembler {
         Ok(false)
     }
 
-    fn emit(&mut self, commit: CommitPoint, changes: Option<Changes>, out: &mut Vec<Event>) {
+    fn emit(&mut self, commit: CommitPoint, writer: Writer, changes: Option<Changes>, out: &mut Vec<Event>) {
+        self.dropped += u64::from(writer == Writer::Us);
         let Some(changes) = changes else { return self.watermark(commit.end_lsn, out) };
         self.emitted = commit.end_lsn;
         let (position, committed_at) = (Position::postgres(commit.end_lsn), commit.committed_at);
@@ -353,8 +362,8 @@ impl Drop for Assembler {
     }
 }
 
-/// Whether a logical message is a change of its transaction. One that is not transactional has no place in commit
-/// order.
-fn is_ours(transactional: bool, prefix: &str) -> bool {
-    transactional && prefix == MESSAGE_PREFIX
+/// Whether a logical message is a change of its transaction: one of ours that asks for something, as a drain marker. One
+/// that is not transactional has no place in commit order.
+fn is_passed_on(transactional: bool, prefix: &str, content: &[u8]) -> bool {
+    transactional && prefix == MESSAGE_PREFIX && !is_applied_message(content)
 }

@@ -2,6 +2,7 @@
 
 use tidegate_model::{Change, Changes, Lsn, Problem};
 
+use super::writer::Writer;
 use crate::spool::{Log, Spool};
 
 /// Past this the room of a transaction's changes is given back instead of kept for the next one.
@@ -12,6 +13,7 @@ const SPARE_CHANGES_MAX: usize = 4096;
 pub(super) struct PlainTransaction {
     /// By its Begin message, for its Commit to agree with.
     pub(super) final_lsn: Lsn,
+    pub(super) writer: Writer,
     body: Body,
 }
 
@@ -24,7 +26,7 @@ enum Body {
 impl PlainTransaction {
     /// Begins, in the room of an earlier transaction.
     pub(super) fn new(final_lsn: Lsn, spare: Vec<Change>) -> Self {
-        PlainTransaction { final_lsn, body: Body::Memory { changes: spare, bytes: 0 } }
+        PlainTransaction { final_lsn, writer: Writer::default(), body: Body::Memory { changes: spare, bytes: 0 } }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -32,6 +34,15 @@ impl PlainTransaction {
             Body::Memory { bytes, .. } => *bytes,
             Body::Log(log) => log.memory_bytes(),
         }
+    }
+
+    /// Takes whether its origin is one of ours; false where that contradicts what is known. Nothing is kept of one of our
+    /// own.
+    pub(super) fn came_from(&mut self, is_own: bool) -> bool {
+        if is_own {
+            self.body = Body::Memory { changes: Vec::new(), bytes: 0 };
+        }
+        self.writer.came_from(is_own)
     }
 
     pub(super) fn push(&mut self, change: Change, spool: &Spool) -> Result<(), Problem> {

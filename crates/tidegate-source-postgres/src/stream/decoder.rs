@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::{Event, Lsn, Position, Problem};
+use tidegate_model::{Event, Lsn, MigrationName, Position, Problem};
 use tokio::sync::{oneshot, watch};
 
 use super::feedback::Frame;
@@ -32,6 +32,8 @@ pub(super) struct Decoder {
     input: Arc<ByteQueue<Input>>,
     events: Arc<ByteQueue<Result<Vec<Event>, Problem>>>,
     spool: Spool,
+    /// Whose own transactions are dropped.
+    drop_own: Option<MigrationName>,
     /// The last position that was given out, on whatever connection.
     emitted: Position,
     assembler: Option<Assembler>,
@@ -42,9 +44,10 @@ impl Decoder {
         input: Arc<ByteQueue<Input>>,
         events: Arc<ByteQueue<Result<Vec<Event>, Problem>>>,
         spool: Spool,
+        drop_own: Option<MigrationName>,
         from: Position,
     ) -> Self {
-        Decoder { input, events, spool, emitted: from, assembler: None }
+        Decoder { input, events, spool, drop_own, emitted: from, assembler: None }
     }
 
     /// Starts the thread. It ends when the input does, when nobody takes events any more, or with a problem.
@@ -52,7 +55,7 @@ impl Decoder {
         let run = move || {
             let (input, events) = (Arc::clone(&self.input), Arc::clone(&self.events));
             let _guard = PanicGuard { part: "decoder", input, events };
-            let outcome = self.run();
+            let outcome = self.run(&received);
             self.input.abandon();
             if let Err(problem) = outcome {
                 received.send_modify(|received| received.ended = Some(problem.code));
@@ -64,15 +67,19 @@ impl Decoder {
         std::thread::Builder::new().name("decode".to_owned()).spawn(run).map(drop).map_err(refusal::no_thread)
     }
 
-    fn run(&mut self) -> Result<(), Problem> {
+    fn run(&mut self, received: &watch::Sender<Received>) -> Result<(), Problem> {
         while let Ok(input) = self.input.pop_blocking() {
             match input {
                 Input::Connected { protocol } => {
                     let start = resume_after(&self.emitted);
-                    self.assembler = Some(Assembler::new(start, protocol, self.spool.clone()));
+                    let assembler = Assembler::new(start, protocol, self.spool.clone());
+                    self.assembler = Some(match &self.drop_own {
+                        Some(name) => assembler.dropping(name),
+                        None => assembler,
+                    });
                 }
                 Input::Frames(frames) => {
-                    let mut events = self.decode(frames)?;
+                    let mut events = self.decode(frames, received)?;
                     self.advance(&mut events)?;
                     if self.emit(events) == Err(Closed) {
                         return Ok(());
@@ -86,8 +93,9 @@ impl Decoder {
         Ok(())
     }
 
-    fn decode(&mut self, frames: Vec<Bytes>) -> Result<Vec<Event>, Problem> {
+    fn decode(&mut self, frames: Vec<Bytes>, received: &watch::Sender<Received>) -> Result<Vec<Event>, Problem> {
         let assembler = self.assembler.as_mut().expect("frames come on a connection");
+        let dropped_before = assembler.dropped();
         let mut events = Vec::new();
         for bytes in frames {
             match Frame::parse(&bytes) {
@@ -95,6 +103,10 @@ impl Decoder {
                 Some(Frame::Keepalive { wal_end, .. }) => assembler.keepalive(wal_end, &mut events),
                 None => return Err(refusal::bad_message("neither data nor a keepalive")),
             }
+        }
+        let dropped = assembler.dropped() - dropped_before;
+        if dropped > 0 {
+            received.send_modify(|received| received.dropped += dropped);
         }
         Ok(events)
     }
@@ -143,5 +155,97 @@ fn weight(event: &Event) -> u64 {
     match event {
         Event::Commit(transaction) => transaction.changes.bytes(),
         Event::Watermark(_) => size_of::<Event>() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{Changes, RelationId, ReplicaIdentity, Row, SourceColumn, SourceTable, TableName, Timestamp};
+
+    use super::*;
+    use crate::pgoutput::encode::encode;
+    use crate::pgoutput::{CommitPoint, Message, PROTOCOL_MAX};
+
+    /// One row, and the transaction that ends at `end` with `count` of them, streamed or not.
+    fn transaction(end: u64, count: usize, streamed: bool) -> Vec<Message> {
+        let xid = streamed.then_some(5);
+        let column = SourceColumn { name: "id".into(), type_oid: 25, type_modifier: -1, identity: true };
+        let table = SourceTable {
+            id: RelationId(1),
+            name: TableName::new("public", "t"),
+            replica_identity: ReplicaIdentity::Default,
+            columns: vec![column],
+        };
+        let new: Row = [tidegate_model::Value::Text(b"1")].into_iter().collect();
+        let commit = CommitPoint { lsn: Lsn(end - 1), end_lsn: Lsn(end), committed_at: Timestamp(0) };
+        let mut messages = match streamed {
+            true => vec![Message::StreamStart { xid: 5, first_segment: true }],
+            false => vec![Message::Begin { final_lsn: Lsn(end - 1), committed_at: Timestamp(0), xid: 5 }],
+        };
+        messages.push(Message::Relation { xid, table });
+        messages.extend((0..count).map(|_| Message::Insert { xid, relation: RelationId(1), new: new.clone() }));
+        match streamed {
+            true => messages.extend([Message::StreamStop, Message::StreamCommit { xid: 5, commit }]),
+            false => messages.push(Message::Commit(commit)),
+        }
+        messages
+    }
+
+    fn frames(messages: &[Message]) -> Input {
+        let frame = |message| [&b"w"[..], &[0; 24], &encode(message)].concat().into();
+        Input::Frames(messages.iter().map(frame).collect())
+    }
+
+    /// Runs a decoder over this input; returns where each event is and how many changes it has.
+    async fn decoded(from: Position, inputs: Vec<Input>) -> Vec<(Position, usize)> {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), None, 1000).unwrap();
+        let (input, events) = (Arc::new(ByteQueue::new(1 << 20)), Arc::new(ByteQueue::new(1 << 20)));
+        let decoder = Decoder::new(Arc::clone(&input), Arc::clone(&events), spool, None, from);
+        inputs.into_iter().for_each(|one| input.push(one, 1).unwrap());
+        input.close();
+        decoder.start(watch::channel(Received::default()).0).unwrap();
+        let mut seen = Vec::new();
+        while let Ok(given) = events.pop().await {
+            seen.extend(given.unwrap().into_iter().map(|event| match event {
+                Event::Watermark(position) => (position, 0),
+                Event::Commit(transaction) => {
+                    let count = transaction.changes.read().unwrap().count();
+                    assert!(count < 50 || matches!(transaction.changes, Changes::Spooled(_)));
+                    (transaction.position, count)
+                }
+            }));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_connection_lost_in_the_middle_of_a_part_gives_the_whole_transaction_once() {
+        for streamed in [false, true] {
+            let connected = || Input::Connected { protocol: PROTOCOL_MAX };
+            let (earlier, giant, later) =
+                (transaction(50, 3, false), transaction(100, 200, streamed), transaction(150, 1, false));
+            let part = Position { part: 120, ..Position::postgres(Lsn(100)) };
+            let keepalive = Input::Frames(vec![[&b"k"[..], &90_u64.to_be_bytes(), &[0; 9]].concat().into()]);
+            // The server begins before it, and the connection is lost twice on the way and once behind it.
+            let inputs = vec![
+                connected(),
+                frames(&earlier),
+                keepalive,
+                frames(&giant[..150]),
+                connected(),
+                frames(&earlier),
+                connected(),
+                frames(&earlier),
+                frames(&giant),
+                connected(),
+                frames(&earlier),
+                frames(&giant),
+                frames(&later),
+            ];
+            let seen = decoded(part, inputs).await;
+            let expected = [(Position::postgres(Lsn(100)), 200), (Position::postgres(Lsn(150)), 1)];
+            assert_eq!(seen, expected, "streamed: {streamed}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 mod fixture;
 mod history;
+mod own;
 mod slot;
 mod stream;
 mod wal;

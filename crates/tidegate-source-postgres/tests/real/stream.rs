@@ -170,6 +170,47 @@ async fn in_the_middle_of_a_transaction_the_whole_of_it_comes_again() {
 }
 
 #[tokio::test]
+async fn in_the_middle_of_a_giant_transaction_the_whole_of_it_comes_again_after_a_restart_and_a_lost_connection() {
+    const ROWS: i32 = 20_000;
+    let server = tidegate_throwaway::Server::builder().setting("logical_decoding_work_mem", "64kB").start().unwrap();
+    let fixture = Fixture::new(&server, "giant").await;
+    fixture.insert(0..2).await;
+    fixture
+        .execute(&format!("INSERT INTO public.t SELECT g, repeat('x', 80) FROM generate_series(2, {}) g", ROWS + 1))
+        .await;
+    let config = || SourceConfig { memory_budget_bytes: 1 << 20, ..fixture.config() };
+    let start =
+        async |from: &Position| PostgresSource::start(config(), from.clone(), fixture.history.clone()).await.unwrap();
+    let mut source = start(&fixture.point).await;
+    let (_, before) = take_rows(&mut source, 2).await;
+    source.acknowledge(&before).await.unwrap();
+    let (ids, giant) = take_rows(&mut source, ROWS as usize).await;
+    assert_eq!(ids, (2..ROWS + 2).collect::<Vec<_>>());
+    // What an applier acknowledges that wrote it slice by slice, and was killed.
+    let part = Position { part: 5_000, ..giant };
+    source.acknowledge(&part).await.unwrap();
+    source.close().await;
+    until("part of it is not told to the server", || async { fixture.confirmed_flush().await == before }).await;
+    for _ in 0..2 {
+        let mut source = start(&part).await;
+        // Before anything of it was given out, and after it.
+        let walsender = fixture.walsender().await.unwrap();
+        fixture.execute(&format!("SELECT pg_terminate_backend({walsender})")).await;
+        let (ids, again) = take_rows(&mut source, ROWS as usize).await;
+        assert_eq!((ids, &again.commit), ((2..ROWS + 2).collect::<Vec<_>>(), &part.commit));
+        assert!(source.spooled_bytes()() == 0, "it was read and let go");
+        source.acknowledge(&Position { part: 7_000, ..part.clone() }).await.unwrap();
+        until("the stream is open", || async { fixture.walsender().await.is_some_and(|pid| pid != walsender) }).await;
+        let walsender = fixture.walsender().await.unwrap();
+        fixture.execute(&format!("SELECT pg_terminate_backend({walsender})")).await;
+        fixture.insert(ROWS + 2..ROWS + 3).await;
+        assert_eq!(take_rows(&mut source, 1).await.0, [ROWS + 2], "what was given out is not repeated");
+        fixture.execute(&format!("DELETE FROM public.t WHERE id = {}", ROWS + 2)).await;
+        source.close().await;
+    }
+}
+
+#[tokio::test]
 async fn at_the_first_connection_a_server_that_is_not_there_is_an_error() {
     let fixture = Fixture::new(&SHARED, "nobody").await;
     let settings = Settings::parse("postgres://postgres@127.0.0.1:1/nobody").unwrap();

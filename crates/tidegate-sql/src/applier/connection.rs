@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tidegate_connect::Session;
 use tidegate_model::{Position, Problem, Span, Timestamp};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Error, Statement};
 
 use super::ApplierConfig;
 use super::exchange::{Exchange, Step};
+use super::failure::Failure;
+use super::session::{self, Backend, Ready};
+use crate::dialect::Dialect;
 use crate::plan::{self, Plan, SessionRights};
 use crate::server_error;
 use crate::state::{CheckpointRow, Lease, displaced, read_checkpoint};
@@ -23,33 +25,12 @@ const PREPARED_MAX: usize = 500;
 /// meanwhile; a new plan takes the size of the table from its file.
 const REPLAN_FIRST: u64 = 1_000;
 
-/// Settings of the session.
-///
-/// - Read only by default, and each transaction says READ WRITE: were a BEGIN ever refused (cancelled by an operator)
-///   the requests already on their way behind it would otherwise take effect one by one.
-/// - Rows are found by `unnest` joined with the table's key. What the planner may not choose are plans that read all
-///   of the table for each batch. Where it was told of a tiny table it finds a way to do so even then; see
-///   [`REPLAN_FIRST`].
-/// - The generic plan is as good as any, because the estimate for `unnest` of a parameter says nothing, and planning
-///   anew each time costs more than a small batch.
-/// - Notices say nothing new: a ROLLBACK that makes sure of the end of a transaction warns where there is none, and
-///   what functions of the target raise may hold values of rows, which do not belong into the log.
-const SETTINGS: &str = "
-SET default_transaction_read_only = on;
-SET enable_hashjoin = off;
-SET enable_mergejoin = off;
-SET enable_seqscan = off;
-SET plan_cache_mode = force_generic_plan;
-SET jit = off;
-SET client_min_messages = error;
-";
-
 /// A session at the target and what is prepared in it.
 #[derive(Debug)]
 pub(super) struct Connection {
     session: Arc<Session>,
-    rights: SessionRights,
-    backend: Backend,
+    dialect: Dialect,
+    ready: Ready,
     checkpoint: Statement,
     prepared: HashMap<Arc<str>, Prepared>,
     /// Counts rounds of preparing and sending.
@@ -60,13 +41,6 @@ pub(super) struct Connection {
     replan_at: u64,
 }
 
-/// A server process, named so that another one with its pid is not taken for it.
-#[derive(Clone, Debug)]
-pub(super) struct Backend {
-    pid: i32,
-    started: String,
-}
-
 #[derive(Debug)]
 struct Prepared {
     statement: Statement,
@@ -75,49 +49,38 @@ struct Prepared {
 }
 
 impl Connection {
-    /// Opens a session. `earlier` is the backend of the session it replaces: it may still be busy with what it
-    /// received, and is ended so that it holds no locks.
+    /// Opens a session that replaces the one of `earlier`.
     pub(super) async fn open(config: &ApplierConfig, earlier: Option<&Backend>) -> Result<Self, Problem> {
         let role = config.lease.key.migration.application_name("apply");
         let session = Session::connect(&config.settings, &role).await?;
-        Self::set_up(session, &config.lease, earlier).await.map_err(|error| {
+        let dialect = Dialect::of(&session);
+        let ready = session::set_up(&session, config, earlier).await?;
+        let types = [Type::TEXT, Type::INT8, Type::TEXT];
+        let checkpoint = session.prepare_typed(&session::advance_sql(&config.lease, dialect), &types).await;
+        let checkpoint = checkpoint.map_err(|error| {
             let next = "see the reason; what the role needs is listed by tidegate check";
             server_error::problem("AP052", "the session that writes to the target could not be set up", error, next)
-        })
+        })?;
+        let prepared = HashMap::new();
+        let session = Arc::new(session);
+        Ok(Connection { session, dialect, ready, checkpoint, prepared, round: 0, rows: 0, replan_at: REPLAN_FIRST })
     }
 
-    async fn set_up(session: Session, lease: &Lease, earlier: Option<&Backend>) -> Result<Self, Error> {
-        if let Some(earlier) = earlier {
-            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                       WHERE pid = $1 AND backend_start::text = $2";
-            session.query(sql, &[&earlier.pid, &earlier.started]).await?;
-        }
-        session.batch_execute(SETTINGS).await?;
-        let rights = SessionRights { foreign_keys_enforced: !becomes_replica(&session).await? };
-        let sql = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-        let row = session.query_one(sql, &[]).await?;
-        let backend = Backend { pid: row.get(0), started: row.get(1) };
-        let types = [Type::TEXT, Type::INT8, Type::TEXT];
-        let checkpoint = session.prepare_typed(&advance_sql(lease), &types).await?;
-        let session = Arc::new(session);
-        Ok(Connection {
-            session,
-            rights,
-            backend,
-            checkpoint,
-            prepared: HashMap::new(),
-            round: 0,
-            rows: 0,
-            replan_at: REPLAN_FIRST,
-        })
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(super) fn rights(&self) -> SessionRights {
-        self.rights
+        self.ready.rights
     }
 
-    pub(super) fn backend(&self) -> &Backend {
-        &self.backend
+    pub(super) fn backend(&self) -> Option<&Backend> {
+        self.ready.backend.as_ref()
+    }
+
+    /// Says what follows from an error of this session.
+    pub(super) fn failure(&self, step: Step, error: Error) -> Failure {
+        Failure::of(self.dialect, step, error)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -138,19 +101,18 @@ impl Connection {
     }
 
     /// Ends whatever transaction is open and reads the checkpoint row, behind any transaction that is about to move it.
-    pub(super) async fn read_settled(&self, lease: &Lease) -> Result<Option<CheckpointRow>, Problem> {
+    pub(super) async fn read_settled(&self, lease: &Lease) -> Result<Option<CheckpointRow>, Failure> {
+        let failed = |error| self.failure(Step::Begin, error);
+        self.roll_back().await.map_err(failed)?;
         // FOR UPDATE waits for a transaction that holds the row, and needs a transaction that may write.
-        let lock = format!(
-            "ROLLBACK; BEGIN READ WRITE; SELECT FROM {} WHERE {} FOR UPDATE",
-            lease.key.table("checkpoint"),
-            lease.key.condition()
-        );
-        let failed =
-            |error| server_error::problem("AP052", "the checkpoint could not be read", error, "see the reason");
-        self.session.batch_execute(&lock).await.map_err(failed)?;
+        let lock =
+            format!("SELECT epoch FROM {} WHERE {} FOR UPDATE", lease.key.table("checkpoint"), lease.key.condition());
+        for text in ["BEGIN READ WRITE", &lock] {
+            self.session.batch_execute(text).await.map_err(failed)?;
+        }
         let row = read_checkpoint(&self.session, &lease.key).await;
         self.session.batch_execute("COMMIT").await.map_err(failed)?;
-        row
+        Ok(row?)
     }
 
     /// Begins a round: what is wanted from now on stays prepared until the next one.
@@ -198,8 +160,10 @@ impl Connection {
         span: &Span,
         committed_at: Option<Timestamp>,
     ) -> bool {
-        let deferred = if self.rights.foreign_keys_enforced { "; SET CONSTRAINTS ALL DEFERRED" } else { "" };
-        let begin = format!("BEGIN READ WRITE{deferred}{}", self.renew_plans());
+        let defers = self.ready.rights.foreign_keys_enforced && !self.dialect.is_cockroach();
+        let deferred = if defers { "; SET CONSTRAINTS ALL DEFERRED" } else { "" };
+        let renewed = self.renew_plans();
+        let begin = format!("BEGIN READ WRITE{}{deferred}{renewed}", self.ready.first);
         if !self.send_text(exchange, Step::Begin, begin).await {
             return false;
         }
@@ -240,41 +204,23 @@ impl Connection {
 
     /// Returns what goes behind a BEGIN or SAVEPOINT so that plans are made anew when it is time.
     pub(super) fn renew_plans(&mut self) -> &'static str {
-        if self.rows < self.replan_at {
+        if self.rows < self.replan_at || self.dialect.is_cockroach() {
             return "";
         }
         self.replan_at = self.rows * 2;
         "; DISCARD PLANS"
     }
 
-    /// Rolls back whatever transaction is open. A session that cannot even do that is closed.
+    /// Rolls back whatever transaction is open. A session that cannot even do that is lost.
     pub(super) async fn roll_back(&self) -> Result<(), Error> {
-        self.session.batch_execute("ROLLBACK").await
+        match self.session.batch_execute("ROLLBACK").await {
+            // Some releases of CockroachDB take it ill that there is no transaction, where others only notice it.
+            Err(error) if self.dialect.is_cockroach() && !error.is_closed() && error.code().is_some() => Ok(()),
+            done => done,
+        }
     }
 
     fn statement(&self, sql: &Arc<str>) -> Statement {
         self.prepared.get(sql).expect("a statement is prepared before it is sent").statement.clone()
     }
-}
-
-/// Turns off foreign keys, rules and ordinary triggers for the session, where that is allowed.
-async fn becomes_replica(client: &Client) -> Result<bool, Error> {
-    match client.batch_execute("SET session_replication_role = replica").await {
-        Ok(()) => Ok(true),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// The step of the checkpoint, in a form that raises where it matches nothing: an UPDATE of no row is no error, and a
-/// batch would commit without the one before it.
-fn advance_sql(lease: &Lease) -> String {
-    format!(
-        "WITH moved AS (UPDATE {} SET position = $1, updated_at = clock_timestamp(), \
-         committed_at = coalesce(timestamptz 'epoch' + $2::bigint * interval '1 microsecond', committed_at) \
-         WHERE {} AND shard = 0 AND epoch = {} AND position = $3 RETURNING 1) SELECT 1 / count(*) FROM moved",
-        lease.key.table("checkpoint"),
-        lease.key.condition(),
-        lease.epoch
-    )
 }

@@ -1,10 +1,11 @@
-//! Writes batches to PostgreSQL: rows and checkpoint in one transaction, the next batch sent behind an unanswered
-//! COMMIT.
+//! Writes batches to PostgreSQL or CockroachDB: rows and checkpoint in one transaction, the next batch sent behind an
+//! unanswered COMMIT.
 //!
 //! ```text
 //!   submit --> planning thread --> Executor: BEGIN, compare-and-set of the checkpoint, statements, COMMIT --> durable
 //!              (folds batch n + 1     |  refused: the batch again, transaction by transaction, change by change
 //!               while n is written)   |  on disk: one transaction, slice by slice, each behind a savepoint
+//!                                     |  more than CockroachDB takes: several transactions, the checkpoint says which part
 //!                                     |  interrupted: connect again, read the checkpoint, go on from there
 //! ```
 //!
@@ -18,12 +19,21 @@ mod exchange;
 mod executor;
 mod failure;
 mod job;
+mod mark;
+mod parts;
 mod planning;
 mod progress;
+mod reading;
+mod recovery;
 mod refusal;
+mod savepoint;
+mod session;
 mod settle;
 mod single_file;
+mod size;
 mod slices;
+mod unfolded;
+mod unordered;
 
 use std::sync::Arc;
 
@@ -36,10 +46,16 @@ use crate::plan::SessionRights;
 use crate::state::Lease;
 use connection::Connection;
 use executor::Executor;
-use planning::PlanningThread;
+use planning::{Blueprint, PlanningThread};
 use progress::Shared;
 
-pub use progress::ApplyProgress;
+pub use crate::plan::TruncateAs;
+pub use mark::Mark;
+pub use progress::{ApplyProgress, Giant};
+
+/// Default of [`ApplierConfig::giant_transaction_bytes`]: what CockroachDB takes as one command if nobody has set
+/// `kv.raft.command.max_size`, and far more than it takes well.
+pub const GIANT_TRANSACTION_BYTES: u64 = 64 << 20;
 
 /// What an applier needs to know.
 #[derive(Clone, Debug)]
@@ -50,11 +66,32 @@ pub struct ApplierConfig {
     pub lease: Lease,
     /// How many batches may be under way: accepted and not yet durable.
     pub batches_in_flight_max: usize,
+    /// A source transaction of more bytes than that is written in parts, on CockroachDB. PostgreSQL takes any at once.
+    pub giant_transaction_bytes: u64,
+    /// What becomes of a TRUNCATE.
+    pub truncate_as: TruncateAs,
+    /// Whether what is written to PostgreSQL is marked as ours, for a reader in the other direction. On CockroachDB it
+    /// always is, where the release knows how.
+    pub mark: bool,
 }
 
-/// Writes batches to a PostgreSQL database.
+impl ApplierConfig {
+    /// Makes a configuration with the defaults.
+    pub fn new(settings: Settings, lease: Lease) -> Self {
+        ApplierConfig {
+            settings,
+            lease,
+            batches_in_flight_max: 3,
+            giant_transaction_bytes: GIANT_TRANSACTION_BYTES,
+            truncate_as: TruncateAs::default(),
+            mark: false,
+        }
+    }
+}
+
+/// Writes batches to a PostgreSQL or CockroachDB database.
 #[derive(Debug)]
-pub struct PostgresApplier {
+pub struct SqlApplier {
     /// What has been accepted so far: the next batch begins there.
     accepted: Checkpoint,
     planning: PlanningThread,
@@ -64,7 +101,7 @@ pub struct PostgresApplier {
     executor: JoinHandle<()>,
 }
 
-impl PostgresApplier {
+impl SqlApplier {
     /// Connects, and makes sure that the checkpoint stands at `at` and that the stream is still owned under the lease.
     pub async fn start(config: ApplierConfig, at: Position, routes: Vec<TableRoute>) -> Result<Self, Problem> {
         let connection = Connection::open(&config, None).await?;
@@ -72,10 +109,17 @@ impl PostgresApplier {
         connection.verify_checkpoint(&config.lease, &at).await?;
         let room = Arc::new(Semaphore::new(config.batches_in_flight_max.max(1)));
         let shared = Arc::new(Shared::new(at.clone(), Arc::clone(&room)));
-        let (planning, jobs) = PlanningThread::start(routes.clone(), rights, config.batches_in_flight_max.max(1));
-        let executor = Executor::new(config, routes, connection, at.clone(), jobs, Arc::clone(&shared));
+        let blueprint = Blueprint {
+            routes: Arc::new(routes),
+            rights,
+            dialect: connection.dialect(),
+            truncate_as: config.truncate_as,
+            giant_transaction_bytes: config.giant_transaction_bytes,
+        };
+        let (planning, jobs) = PlanningThread::start(blueprint.clone(), config.batches_in_flight_max.max(1));
+        let executor = Executor::new(config, blueprint, connection, at.clone(), jobs, Arc::clone(&shared));
         let executor = tokio::spawn(executor.run_to_end());
-        Ok(PostgresApplier { accepted: Checkpoint { applied: at }, planning, room, shared, rights, executor })
+        Ok(SqlApplier { accepted: Checkpoint { applied: at }, planning, room, shared, rights, executor })
     }
 
     /// Returns a view of how far the applier is and why it waits.
@@ -95,7 +139,7 @@ impl PostgresApplier {
     }
 }
 
-impl Applier for PostgresApplier {
+impl Applier for SqlApplier {
     /// As the trait says. After an error batches are taken and thrown away: the error is told by
     /// [`durable`](Applier::durable), behind everything that is durable.
     async fn submit(&mut self, batch: Batch) -> Result<(), Problem> {
@@ -114,7 +158,7 @@ impl Applier for PostgresApplier {
     }
 }
 
-impl Drop for PostgresApplier {
+impl Drop for SqlApplier {
     /// Ends the session: what is not durable by then is rolled back by the server.
     fn drop(&mut self) {
         self.executor.abort();

@@ -22,8 +22,23 @@ pub struct ApplyProgress {
     pub batches_in_source_order: u64,
     /// Why the last attempt did not succeed, while it is being repeated.
     pub retrying: Option<String>,
+    /// How many rows a target transaction may have at present, because the target has refused more; `None`: as many as
+    /// a batch has.
+    pub rows_per_transaction_max: Option<u64>,
+    /// The source transaction that is being written in parts, because the target does not take it at once: until its
+    /// last part is there the target is not at a state of the source.
+    pub giant: Option<Giant>,
     /// The executor has ended; nothing more becomes durable.
     pub(super) ended: bool,
+}
+
+/// A source transaction of which the target has a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Giant {
+    /// Its position as a whole.
+    pub position: Position,
+    /// How many of its changes the target has.
+    pub part: u64,
 }
 
 #[derive(Debug)]
@@ -43,6 +58,8 @@ impl Shared {
             rows_uncommitted: 0,
             batches_in_source_order: 0,
             retrying: None,
+            rows_per_transaction_max: None,
+            giant: None,
             ended: false,
         };
         Shared { progress: watch::Sender::new(progress), problem: Mutex::new(None), room }

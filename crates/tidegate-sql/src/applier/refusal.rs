@@ -59,3 +59,14 @@ pub(super) fn commit(position: &Position, error: Error) -> Problem {
     )
     .caused_by(error)
 }
+
+/// Says that a change is larger than the target takes, though it went there alone.
+pub(super) fn too_large(position: &Position, part: u64, reason: String) -> Problem {
+    Problem::definite(
+        "AP070",
+        format!("change {} of the transaction at {position} is larger than the target takes", part + 1),
+        reason,
+        "make room at the target (sql.conn.max_read_buffer_message_size, kv.raft.command.max_size), or make the row \
+         smaller at the source and copy its table again: tidegate migrate --recopy TABLE",
+    )
+}

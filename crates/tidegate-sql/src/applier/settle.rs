@@ -6,10 +6,10 @@ use tidegate_model::{Position, Problem};
 
 use super::job::Job;
 
-/// Drops the jobs, or parts of the first one left, that are durable when the checkpoint stands at `position`, and
-/// returns how many whole jobs. A position that none of them could have left behind is a bug: it would skip or repeat
-/// rows.
-pub(super) fn settle(jobs: &mut VecDeque<Job>, position: &Position) -> Result<usize, Problem> {
+/// Takes out the jobs that are durable when the checkpoint stands at `position`, drops what is durable of the first one
+/// left, and returns those taken out. A position that none of them could have left behind is a bug: it would skip or
+/// repeat rows.
+pub(super) fn settle(jobs: &mut VecDeque<Job>, position: &Position) -> Result<Vec<Job>, Problem> {
     let ended = jobs.iter().rposition(|job| job.batch.span.until == *position);
     let done = ended.map_or(0, |index| index + 1);
     let fits = match jobs.get_mut(done) {
@@ -25,8 +25,7 @@ pub(super) fn settle(jobs: &mut VecDeque<Job>, position: &Position) -> Result<us
             format!("it stands at {position}, the batches under way cover {}", spans.join(", ")),
         ));
     }
-    jobs.drain(..done);
-    Ok(done)
+    Ok(jobs.drain(..done).collect())
 }
 
 #[cfg(test)]
@@ -57,12 +56,12 @@ mod tests {
     fn the_checkpoint_says_which_batches_are_done() {
         for (lsn, done, transactions_left) in [(10, 0, 3), (15, 0, 1), (20, 1, 3), (30, 2, 3)] {
             let mut jobs = jobs();
-            assert_eq!(settle(&mut jobs, &at(lsn)).unwrap(), done, "at {lsn}");
+            assert_eq!(settle(&mut jobs, &at(lsn)).unwrap().len(), done, "at {lsn}");
             assert_eq!(jobs[0].batch.transactions.len(), transactions_left, "at {lsn}");
             assert_eq!(jobs[0].batch.span.after, at(lsn));
         }
         let mut all = jobs();
-        assert_eq!(settle(&mut all, &at(40)).unwrap(), 3);
+        assert_eq!(settle(&mut all, &at(40)).unwrap().len(), 3);
         assert!(all.is_empty());
     }
 

@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Batch, Change, Position, Problem, Span, TableRoute, Timestamp};
+use tidegate_model::{Batch, Change, Position, Problem, Span, Timestamp};
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::exchange::{Exchange, Step};
 use super::failure::Failure;
-use super::planning::{PositionedChanges, positioned, positioned_one};
+use super::planning::Blueprint;
+use super::reading::{PositionedChanges, positioned, positioned_one};
 use super::refusal;
-use crate::plan::{Planner, SessionRights, Single};
-use crate::server_error;
+use crate::plan::{Planner, Single};
 
 /// Changes sent without waiting for the answer to the first.
 const SENT_TOGETHER_MAX: usize = 32;
@@ -41,37 +41,33 @@ pub(super) struct Head {
 }
 
 /// Plans the transactions of a batch change by change, on a thread of its own that ends with the receiver.
-pub(super) fn transactions(batch: &Arc<Batch>, routes: Vec<TableRoute>, rights: SessionRights) -> mpsc::Receiver<Item> {
+pub(super) fn transactions(batch: &Arc<Batch>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
     let batch = Arc::clone(batch);
-    planned(routes, rights, move |planner, out| {
-        batch.transactions.iter().all(|transaction| plan_singles(planner, positioned_one(transaction), out))
+    planned(blueprint, move |planner, out| {
+        (0..batch.transactions.len()).all(|index| plan_singles(planner, positioned_one(&batch, index), out))
     })
 }
 
 /// Plans the changes of a batch one by one, as if they were one transaction.
-pub(super) fn whole(batch: &Arc<Batch>, routes: Vec<TableRoute>, rights: SessionRights) -> mpsc::Receiver<Item> {
+pub(super) fn whole(batch: &Arc<Batch>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
     let batch = Arc::clone(batch);
-    planned(routes, rights, move |planner, out| plan_singles(planner, positioned(&batch.transactions), out))
+    planned(blueprint, move |planner, out| plan_singles(planner, positioned(&batch), out))
 }
 
 /// Plans some changes one by one, as if they were a transaction.
-pub(super) fn changes(
-    changes: Vec<(Position, Change)>,
-    routes: Vec<TableRoute>,
-    rights: SessionRights,
-) -> mpsc::Receiver<Item> {
-    planned(routes, rights, move |planner, out| plan_singles(planner, Box::new(changes.into_iter().map(Ok)), out))
+pub(super) fn changes(changes: Vec<(Position, Change)>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
+    planned(blueprint, move |planner, out| plan_singles(planner, Box::new(changes.into_iter().map(Ok)), out))
 }
 
 fn planned(
-    routes: Vec<TableRoute>,
-    rights: SessionRights,
+    blueprint: &Blueprint,
     work: impl FnOnce(&mut Planner, &mpsc::Sender<Item>) -> bool + Send + 'static,
 ) -> mpsc::Receiver<Item> {
     let (out, items) = mpsc::channel(AHEAD_MAX);
+    let blueprint = blueprint.clone();
     std::thread::Builder::new()
         .name("tidegate-single".to_owned())
-        .spawn(move || work(&mut Planner::new(routes, rights), &out))
+        .spawn(move || work(&mut blueprint.planner(), &out))
         .expect("the system starts threads");
     items
 }
@@ -131,18 +127,19 @@ async fn write(
         for (single, position) in &singles {
             for statement in &single.statements {
                 let prepared = connection.prepare(&statement.sql).await;
-                prepared.map_err(|error| refused_change(single, position, error))?;
+                prepared.map_err(|error| refused_change(connection, single, position, error))?;
             }
         }
         let mut exchange = Exchange::default();
         let commits = commit.filter(|_| end).is_some();
         send(connection, &mut exchange, head.take(), &singles, commits).await;
         exchange.outcome().await.map_err(|(step, error)| match (step, commit) {
-            (Step::Statement(number), _) => refused_change(&singles[number].0, &singles[number].1, error),
-            (Step::Commit, Some(position)) if !server_error::is_transient(&error) => {
-                Failure::Final(refusal::commit(position, error))
-            }
-            _ => Failure::of(step, error),
+            (Step::Statement(number), _) => refused_change(connection, &singles[number].0, &singles[number].1, error),
+            (Step::Commit, Some(position)) => match connection.failure(step, error) {
+                Failure::Refused(error) => Failure::Final(refusal::commit(position, error)),
+                other => other,
+            },
+            _ => connection.failure(step, error),
         })?;
         rows += singles.len() as u64;
         if end {
@@ -151,8 +148,14 @@ async fn write(
     }
 }
 
-fn refused_change(single: &Single, position: &Position, error: tokio_postgres::Error) -> Failure {
-    match Failure::of(Step::Statement(0), error) {
+/// Says what follows from the error of one change: if the target refused it, there is nothing left to try.
+pub(super) fn refused_change(
+    connection: &Connection,
+    single: &Single,
+    position: &Position,
+    error: tokio_postgres::Error,
+) -> Failure {
+    match connection.failure(Step::Statement(0), error) {
         Failure::Refused(error) => Failure::Final(refusal::change(single, position, error)),
         other => other,
     }

@@ -77,6 +77,10 @@ fn map_column(target: &TargetTable, name: &ColumnName) -> Result<ColumnMap, Prob
     };
     match target.column(name) {
         None => refused("is missing at the target", "add it: ALTER TABLE ... ADD COLUMN"),
+        Some(column) if column.hidden => refused(
+            "has the name of a hidden column of the target",
+            "rename the target's, or give the table a primary key of its own: the hidden one then goes",
+        ),
         Some(column) if column.generated => refused(
             "is generated at the target and not at the source",
             "make it an ordinary column: ALTER TABLE ... ALTER COLUMN ... DROP EXPRESSION",

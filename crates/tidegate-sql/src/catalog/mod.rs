@@ -1,5 +1,6 @@
 //! The tables of a target, as far as writing to them depends on it.
 
+pub(crate) mod cockroach;
 mod map;
 mod read;
 mod types;
@@ -9,7 +10,7 @@ use tidegate_model::{ColumnName, TableName};
 
 pub use map::{WantedTable, key_of, map_table};
 pub use read::{read_tables, value_types};
-pub use types::{Fit, fit};
+pub use types::{Fit, Loss, fit, loss};
 pub use value_type::ValueType;
 
 /// A relation of the target that has the name of a source table.
@@ -37,6 +38,12 @@ pub struct TargetTable {
     pub missing_privileges: Vec<String>,
     /// Whether our role may use the schema.
     pub schema_usage: bool,
+    /// How many column families it has: 1, other than at CockroachDB.
+    pub families: usize,
+    /// Whether CockroachDB refuses changes of its schema.
+    pub schema_locked: bool,
+    /// Why nobody knows what triggers it has, where that is so.
+    pub triggers_unknown: Option<String>,
 }
 
 /// What a relation is.
@@ -57,7 +64,7 @@ pub struct TargetColumn {
     pub name: ColumnName,
     /// The OID of its type.
     pub type_oid: u32,
-    /// Its type as SQL, without modifier: `character varying`.
+    /// Its type as SQL for a cast, without modifier: `character varying`.
     pub type_name: String,
     /// Its type as SQL, with modifier: `character varying(20)`.
     pub type_text: String,
@@ -73,6 +80,8 @@ pub struct TargetColumn {
     pub identity_always: bool,
     /// Whether its type has an equality that indexes know.
     pub comparable: bool,
+    /// Whether CockroachDB made it for itself, or `SELECT *` does not show it: it is never written.
+    pub hidden: bool,
 }
 
 /// A foreign key.

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use tidegate_connect::Session;
 use tidegate_model::{ColumnName, Problem, TableName};
 use tokio_postgres::{Client, Error, Row};
 
-use super::{Firing, ForeignKey, Rule, TargetColumn, TargetKind, TargetTable, Trigger, ValueType};
+use super::{Firing, ForeignKey, Rule, TargetColumn, TargetKind, TargetTable, Trigger, ValueType, cockroach};
+use crate::dialect::Dialect;
 use crate::server_error;
 
 /// A type is comparable if it, or what it is a domain over, has an operator class that an index uses by default. Arrays
@@ -38,7 +40,8 @@ WITH RECURSIVE over (declared, oid, modifier) AS (
      SELECT o.declared, t.typbasetype, CASE WHEN o.modifier = -1 THEN t.typtypmod ELSE o.modifier END
        FROM over o JOIN pg_type t ON t.oid = o.oid
       WHERE t.typtype = 'd')
-SELECT o.declared, format_type(o.oid, -1), o.modifier
+SELECT o.declared, format_type(o.oid, -1), o.modifier,
+       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid IN (t.oid, t.typelem) ORDER BY e.enumsortorder)
   FROM over o JOIN pg_type t ON t.oid = o.oid
  WHERE t.typtype <> 'd'";
 
@@ -78,8 +81,11 @@ SELECT ev_class, rulename::text, ev_enabled::text, pg_get_ruledef(oid) FROM pg_r
  WHERE ev_class = ANY ($1) AND rulename <> '_RETURN' ORDER BY ev_class, rulename";
 
 /// Reads what the target has under these names. Names that it does not have are left out.
-pub async fn read_tables(client: &Client, names: &[TableName]) -> Result<HashMap<TableName, TargetTable>, Problem> {
-    read(client, names).await.map_err(|error| {
+pub async fn read_tables(session: &Session, names: &[TableName]) -> Result<HashMap<TableName, TargetTable>, Problem> {
+    if Dialect::of(session).is_cockroach() {
+        return cockroach::read_tables(session, names).await;
+    }
+    read(session, names).await.map_err(|error| {
         let next = "see the reason: the catalog is readable for every role";
         server_error::problem("CK050", "the tables of the target cannot be read", error, next)
     })
@@ -122,15 +128,19 @@ async fn read(client: &Client, names: &[TableName]) -> Result<HashMap<TableName,
 }
 
 /// Returns what the values of types are, by the OIDs of the types. Those that the database does not have are left out.
-pub async fn value_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, ValueType>, Problem> {
-    read_value_types(client, oids).await.map_err(|error| {
+pub async fn value_types(session: &Session, oids: &[u32]) -> Result<HashMap<u32, ValueType>, Problem> {
+    if Dialect::of(session).is_cockroach() {
+        return cockroach::value_types(session, oids).await;
+    }
+    read_value_types(session, oids).await.map_err(|error| {
         server_error::problem("CK050", "the types of a database cannot be read", error, "see the reason")
     })
 }
 
 async fn read_value_types(client: &Client, oids: &[u32]) -> Result<HashMap<u32, ValueType>, Error> {
     let rows = client.query(VALUE_TYPES, &[&oids]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), ValueType::new(row.get::<_, String>(1), row.get(2)))).collect())
+    let value_type = |row: &Row| ValueType::new(row.get::<_, String>(1), row.get(2)).with_labels(row.get(3));
+    Ok(rows.iter().map(|row| (row.get(0), value_type(row))).collect())
 }
 
 fn of(tables: &mut HashMap<u32, TargetTable>, row: &Row, add: impl FnOnce(&mut TargetTable)) {
@@ -155,6 +165,9 @@ fn table(row: &Row) -> TargetTable {
         rules: Vec::new(),
         row_security: row.get(4),
         schema_usage: row.get(5),
+        families: 1,
+        schema_locked: false,
+        triggers_unknown: None,
         missing_privileges: row.get(6),
     }
 }
@@ -174,6 +187,7 @@ fn column(row: &Row, types: &HashMap<u32, ValueType>) -> TargetColumn {
         generated: row.get(7),
         identity_always: row.get(8),
         comparable: row.get(9),
+        hidden: false,
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Values travel as text and are read by the target's type. What that type refuses stops the stream, loudly; what it
 //! rounds, cuts or pads without an error is the worse case, and is told apart here.
+//!
+//! What differs at CockroachDB: text that is too long is always refused, never cut; there is one type for JSON; and many
+//! types of PostgreSQL are not there, so that their values can only be text.
 
 use super::ValueType;
+use crate::dialect::Dialect;
 
 /// How a source type and a target type go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,37 @@ pub enum Fit {
     No,
     /// Nothing obvious: a type of the user's.
     Unknown,
+}
+
+/// What a pair that fits may still do to a few values, at a server of the other kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Loss {
+    /// An infinite timestamp becomes the largest or smallest one.
+    Infinity,
+    /// Of a JSON text only the meaning stays: no spaces, no order, no key twice.
+    JsonText,
+    /// An array of more than one dimension, or one that does not begin at 1, is refused.
+    Dimensions,
+    /// Text that the source compares without regard to case is compared with it.
+    Case,
+}
+
+/// Returns what may become of a few values of a pair of types that fits.
+pub fn loss(source: &ValueType, target: &ValueType, at: Dialect) -> Option<Loss> {
+    if !at.is_cockroach() {
+        return None;
+    }
+    if source.element().is_some() && target.element().is_some() {
+        return Some(Loss::Dimensions);
+    }
+    match (kind(&source.name), kind(&target.name)) {
+        (Some(Kind::Timestamp | Kind::TimestampZone), Some(Kind::Timestamp | Kind::TimestampZone)) => {
+            Some(Loss::Infinity)
+        }
+        (Some(Kind::Json), Some(Kind::JsonBinary)) => Some(Loss::JsonText),
+        (None, Some(Kind::Text)) if source.name.rsplit('.').next() == Some("citext") => Some(Loss::Case),
+        _ => None,
+    }
 }
 
 /// Types with rules of their own.
@@ -81,10 +116,10 @@ fn kind(name: &str) -> Option<Kind> {
     })
 }
 
-/// Compares two types.
-pub fn fit(source: &ValueType, target: &ValueType) -> Fit {
+/// Compares two types, the second one of a server that speaks `at`.
+pub fn fit(source: &ValueType, target: &ValueType, at: Dialect) -> Fit {
     match (source.element(), target.element()) {
-        (Some(source), Some(target)) => return fit(&source, &target),
+        (Some(source), Some(target)) => return fit(&source, &target, at),
         (None, None) => {}
         // The text of an array.
         (Some(_), None) if kind(&target.name) == Some(Kind::Text) => return into_text(Kind::Alone, source, target),
@@ -92,8 +127,16 @@ pub fn fit(source: &ValueType, target: &ValueType) -> Fit {
     }
     match (kind(&source.name), kind(&target.name)) {
         _ if source == target => Fit::Fits,
-        (Some(from), Some(to)) => fit_kinds((from, source), (to, target)),
+        (Some(from), Some(to)) => match fit_kinds((from, source), (to, target)) {
+            // Told apart as a loss: there is nothing else to choose.
+            Fit::MayChange if at.is_cockroach() && (from, to) == (Kind::Json, Kind::JsonBinary) => Fit::Fits,
+            Fit::MayChange if at.is_cockroach() && to == Kind::Text => Fit::MayBeRefused,
+            fit => fit,
+        },
         (None, Some(Kind::Text)) => into_text(Kind::Alone, source, target),
+        _ if !source.labels.is_empty() && !target.labels.is_empty() => {
+            refused_unless(source.labels.iter().all(|label| target.labels.contains(label)))
+        }
         _ if source.name == target.name => Fit::Fits,
         _ => Fit::Unknown,
     }
@@ -185,7 +228,7 @@ mod tests {
         for (source, source_modifier, target, target_modifier, expected) in cases {
             let (source, target) =
                 (ValueType::new(*source, *source_modifier), ValueType::new(*target, *target_modifier));
-            assert_eq!(fit(&source, &target), *expected, "{source} to {target}");
+            assert_eq!(fit(&source, &target, Dialect::Postgres), *expected, "{source} to {target}");
         }
     }
 
@@ -274,5 +317,44 @@ mod tests {
             ("uuid", -1, "character varying", 24, Fit::MayBeRefused),
             ("\"bit\"", 5, "\"bit\"", 3, Fit::MayBeRefused),
         ]);
+    }
+
+    #[test]
+    fn cockroach_refuses_what_is_too_long_and_has_one_type_for_json() {
+        for (source, modifier, target, target_modifier, expected, lost) in [
+            ("text", -1, "character varying", 24, Fit::MayBeRefused, None),
+            ("character varying", 24, "character varying", 14, Fit::MayBeRefused, None),
+            ("json", -1, "jsonb", -1, Fit::Fits, Some(Loss::JsonText)),
+            ("timestamp with time zone", -1, "timestamp with time zone", -1, Fit::Fits, Some(Loss::Infinity)),
+            ("integer[]", -1, "integer[]", -1, Fit::Fits, Some(Loss::Dimensions)),
+            ("public.citext", -1, "text", -1, Fit::Fits, Some(Loss::Case)),
+            ("cidr", -1, "inet", -1, Fit::Fits, None),
+            ("macaddr", -1, "text", -1, Fit::Fits, None),
+            ("int4range", -1, "text", -1, Fit::Fits, None),
+            ("money", -1, "numeric", -1, Fit::No, None),
+            ("integer", -1, "bigint", -1, Fit::Fits, None),
+            ("bigint", -1, "integer", -1, Fit::MayBeRefused, None),
+            ("numeric", numeric(12, 4), "numeric", numeric(12, 2), Fit::MayChange, None),
+            ("double precision", -1, "real", -1, Fit::MayChange, None),
+            ("text", -1, "bpchar", 14, Fit::MayChange, None),
+        ] {
+            let (source, target) = (ValueType::new(source, modifier), ValueType::new(target, target_modifier));
+            assert_eq!(fit(&source, &target, Dialect::Cockroach), expected, "{source} to {target}");
+            assert_eq!(loss(&source, &target, Dialect::Cockroach), lost, "{source} to {target}");
+            assert_eq!(loss(&source, &target, Dialect::Postgres), None);
+        }
+    }
+
+    #[test]
+    fn an_enum_fits_where_every_label_is_known() {
+        let of = |name: &str, labels: &[&str]| {
+            ValueType::new(name, -1).with_labels(labels.iter().map(|label| (*label).to_owned()).collect())
+        };
+        let (two, three) = (of("public.mood", &["sad", "glad"]), of("app.mood", &["sad", "so so", "glad"]));
+        for at in [Dialect::Postgres, Dialect::Cockroach] {
+            assert_eq!(fit(&two, &three, at), Fit::Fits);
+            assert_eq!(fit(&three, &two, at), Fit::MayBeRefused);
+            assert_eq!(fit(&of("public.mood[]", &["a"]), &of("app.mood[]", &["b"]), at), Fit::MayBeRefused);
+        }
     }
 }

@@ -18,23 +18,31 @@ pub struct ValueType {
     pub name: String,
     /// Its modifier as `pg_attribute.atttypmod` has it, -1 where it has none.
     pub modifier: i32,
+    /// The labels of an enum, or of the enum whose arrays these are; else none.
+    pub labels: Vec<String>,
 }
 
 impl ValueType {
     /// Makes a type of its name and its modifier.
     pub fn new(name: impl Into<String>, modifier: i32) -> Self {
-        ValueType { name: name.into(), modifier }
+        ValueType { name: name.into(), modifier, labels: Vec::new() }
+    }
+
+    /// Returns the type with the labels that its values may have.
+    pub fn with_labels(self, labels: Vec<String>) -> Self {
+        ValueType { labels, ..self }
     }
 
     /// Returns the type of a column that is declared with this type and `modifier`.
     pub fn declared(&self, modifier: i32) -> Self {
         let modifier = if modifier == NONE { self.modifier } else { modifier };
-        ValueType { name: self.name.clone(), modifier }
+        ValueType { name: self.name.clone(), modifier, labels: self.labels.clone() }
     }
 
     /// Returns the type of the elements of an array type, as far as the name tells.
     pub(super) fn element(&self) -> Option<ValueType> {
-        self.name.strip_suffix("[]").map(|name| ValueType::new(name, self.modifier))
+        let name = self.name.strip_suffix("[]")?;
+        Some(ValueType::new(name, self.modifier).with_labels(self.labels.clone()))
     }
 
     /// The length in characters or bits; `None` where there is no limit.

@@ -6,14 +6,16 @@
 use tidegate_model::{Finding, Severity};
 
 use crate::catalog::TargetTable;
+use crate::dialect::Dialect;
 use crate::plan::SessionRights;
 use crate::quote;
 use crate::triggers::{TargetObject, active_objects};
 
 /// Looks at one table.
-pub(super) fn look(target: &TargetTable, rights: SessionRights, findings: &mut Vec<Finding>) {
-    findings.extend(active_objects(target, rights).iter().map(|object| active(target, object)));
-    if rights.foreign_keys_enforced {
+pub(super) fn look(target: &TargetTable, rights: SessionRights, dialect: Dialect, findings: &mut Vec<Finding>) {
+    findings.extend(active_objects(target, rights, dialect).iter().map(|object| active(target, object)));
+    // At CockroachDB no foreign key is deferrable: only cycles of them matter.
+    if rights.foreign_keys_enforced && !dialect.is_cockroach() {
         look_for_undeferrable(target, findings);
     }
 }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use tidegate_model::{Finding, Severity, SourceColumn};
 
 use super::WantedTable;
+use crate::catalog::cockroach::type_text;
 use crate::catalog::{Fit, TargetColumn, TargetTable, ValueType, fit, key_of};
+use crate::dialect::Dialect;
 use crate::quote;
 
 /// Looks at the columns of one table.
@@ -13,23 +15,25 @@ pub(super) fn look(
     wanted: &WantedTable,
     target: &TargetTable,
     source_types: &HashMap<u32, ValueType>,
+    dialect: Dialect,
     findings: &mut Vec<Finding>,
 ) {
     for column in &wanted.source.columns {
         match target.column(&column.name) {
-            None => findings.push(missing(target, column, source_types)),
-            Some(found) => look_at_pair(target, column, found, source_types, findings),
+            None => findings.push(missing(target, column, source_types, dialect)),
+            Some(found) if found.hidden => findings.push(hidden(target, found)),
+            Some(found) => look_at_pair(target, column, found, source_types, dialect, findings),
         }
     }
-    look_at_identity(wanted, target, findings);
+    look_at_identity(wanted, target, dialect, findings);
     for column in &target.columns {
         let sent = wanted.source.columns.iter().any(|sent| sent.name == column.name);
-        if !sent && column.not_null && !column.has_default && !column.generated {
+        if !sent && !column.hidden && column.not_null && !column.has_default && !column.generated {
             findings.push(extra_not_null(target, column));
         }
     }
     if wanted.identity_whole {
-        look_at_key(wanted, target, findings);
+        look_at_key(wanted, target, dialect, findings);
     } else {
         findings.push(identity_not_sent_whole(target, wanted));
     }
@@ -40,22 +44,24 @@ fn look_at_pair(
     source: &SourceColumn,
     found: &TargetColumn,
     source_types: &HashMap<u32, ValueType>,
+    dialect: Dialect,
     findings: &mut Vec<Finding>,
 ) {
     let name = &found.name;
     if found.generated {
+        let how = if dialect.is_cockroach() { "DROP STORED" } else { "DROP EXPRESSION" };
         findings.push(finding(
             target,
             "CK063",
             Severity::Critical,
             format!("column \"{name}\" is generated at the target and not at the source"),
             "a generated column cannot be written",
-            alter_column(target, name, "DROP EXPRESSION"),
+            alter_column(target, name, how),
         ));
     }
     let Some(source_type) = source_types.get(&source.type_oid) else { return };
     let source_type = source_type.declared(source.type_modifier);
-    let (code, severity, why) = match fit(&source_type, &found.value_type) {
+    let (code, severity, why) = match fit(&source_type, &found.value_type, dialect) {
         Fit::Fits | Fit::Unknown => return,
         Fit::MayBeRefused => ("CK062", Severity::Warning, "a value that does not fit stops the stream at its row"),
         Fit::MayChange => ("CK072", Severity::Critical, "values would be rounded or changed without an error"),
@@ -67,19 +73,24 @@ fn look_at_pair(
         severity,
         format!("column \"{name}\" is {source_type} at the source and {} at the target", found.type_text),
         why,
-        alter_column(target, name, &format!("TYPE {source_type}")),
+        alter_column(target, name, &format!("TYPE {}", text_of(&source_type, dialect))),
     ));
 }
 
+fn text_of(value_type: &ValueType, dialect: Dialect) -> String {
+    if dialect.is_cockroach() { type_text(value_type) } else { value_type.to_string() }
+}
+
 /// An UPDATE that mentions a column GENERATED ALWAYS AS IDENTITY is refused. One of the key is mentioned only when
-/// the key changes, any other one by every update.
-fn look_at_identity(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Finding>) {
+/// the key changes, any other one by every update. CockroachDB refuses an INSERT that mentions it, too.
+fn look_at_identity(wanted: &WantedTable, target: &TargetTable, dialect: Dialect, findings: &mut Vec<Finding>) {
     let key = key_of(wanted);
     for (index, column) in wanted.source.columns.iter().enumerate() {
         if !target.column(&column.name).is_some_and(|found| found.identity_always) {
             continue;
         }
         let (severity, why) = match key.contains(&index) {
+            _ if dialect.is_cockroach() => (Severity::Critical, "no row with a value of the source can be inserted"),
             true => (Severity::Warning, "an update that changes this column is refused by the target"),
             false => (Severity::Critical, "every update of a row is refused by the target"),
         };
@@ -95,7 +106,7 @@ fn look_at_identity(wanted: &WantedTable, target: &TargetTable, findings: &mut V
 }
 
 /// A key without an index at the target makes every update and delete read the whole table.
-fn look_at_key(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Finding>) {
+fn look_at_key(wanted: &WantedTable, target: &TargetTable, dialect: Dialect, findings: &mut Vec<Finding>) {
     let key = key_of(wanted);
     if key.is_empty() {
         return;
@@ -106,13 +117,14 @@ fn look_at_key(wanted: &WantedTable, target: &TargetTable, findings: &mut Vec<Fi
         return;
     }
     let columns: Vec<String> = names.iter().map(|name| quote::identifier(name)).collect();
+    let how = if dialect.is_cockroach() { "ALTER PRIMARY KEY USING COLUMNS" } else { "ADD PRIMARY KEY" };
     findings.push(finding(
         target,
         "CK065",
         Severity::Warning,
         format!("the target has no unique index on the key of table \"{}\"", target.name),
         "every update and delete reads the whole table, and rows that are there twice would not be noticed",
-        format!("ALTER TABLE {} ADD PRIMARY KEY ({})", quote::table(&target.name), columns.join(", ")),
+        format!("ALTER TABLE {} {how} ({})", quote::table(&target.name), columns.join(", ")),
     ));
 }
 
@@ -128,9 +140,28 @@ fn identity_not_sent_whole(target: &TargetTable, wanted: &WantedTable) -> Findin
     )
 }
 
-fn missing(target: &TargetTable, column: &SourceColumn, source_types: &HashMap<u32, ValueType>) -> Finding {
+fn hidden(target: &TargetTable, column: &TargetColumn) -> Finding {
+    finding(
+        target,
+        "CK106",
+        Severity::Critical,
+        format!("column \"{}\" of the source has the name of a hidden column of the target", column.name),
+        "the server fills hidden columns by itself, so the source's values would have no place",
+        format!(
+            "create table {} with a primary key of its own and the column declared, or rename it at the source",
+            quote::table(&target.name)
+        ),
+    )
+}
+
+fn missing(
+    target: &TargetTable,
+    column: &SourceColumn,
+    source_types: &HashMap<u32, ValueType>,
+    dialect: Dialect,
+) -> Finding {
     let source_type = source_types.get(&column.type_oid).map(|found| found.declared(column.type_modifier));
-    let type_name = source_type.map_or("<type>".to_owned(), |found| found.to_string());
+    let type_name = source_type.map_or("<type>".to_owned(), |found| text_of(&found, dialect));
     finding(
         target,
         "CK061",

@@ -36,7 +36,7 @@ async fn version_and_recovery(client: &Client) -> Result<(i32, bool, bool), Erro
 }
 
 /// The state schema must be there and writable, or the role must be able to make it.
-async fn look_at_state(client: &Client, key: &StateKey, findings: &mut Vec<Finding>) {
+pub(super) async fn look_at_state(client: &Client, key: &StateKey, findings: &mut Vec<Finding>) {
     match is_installed(client, &key.schema, Part::Stream).await {
         Ok(true) => return,
         Ok(false) => {}
@@ -51,8 +51,9 @@ async fn look_at_state(client: &Client, key: &StateKey, findings: &mut Vec<Findi
         }
     }
     let sql = "SELECT current_user::text, current_database()::text, \
-               CASE WHEN to_regnamespace($1) IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
-               ELSE has_schema_privilege($1, 'CREATE') END, to_regnamespace($1) IS NULL";
+               CASE WHEN n.there = 0 THEN has_database_privilege(current_database(), 'CREATE') \
+               ELSE has_schema_privilege($1, 'CREATE') END, n.there = 0 \
+               FROM (SELECT count(*) AS there FROM pg_catalog.pg_namespace WHERE nspname = $1) AS n";
     let row = match client.query_one(sql, &[&key.schema.as_str()]).await {
         Ok(row) => row,
         Err(error) => {

@@ -11,12 +11,14 @@ use crate::state::{StateKey, table_text};
 /// Every schema with state tables, and whether our role may read them. Migrations need not agree on a schema.
 const STATE_SCHEMAS: &str = "
 SELECT n.nspname::text, has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relname = 'copy_table' AND c.relkind = 'r'
-   AND 5 = (SELECT count(*) FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND NOT a.attisdropped
-               AND a.attname IN ('migration', 'stream', 'source_table', 'target_table', 'state'))
- ORDER BY n.nspname";
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+ WHERE c.relname = 'copy_table' AND c.relkind = 'r' AND NOT a.attisdropped
+   AND a.attname IN ('migration', 'stream', 'source_table', 'target_table', 'state')
+ GROUP BY n.oid, n.nspname, c.oid
+HAVING count(*) = 5
+ ORDER BY 1";
 
 const UNREADABLE: &str = "which migration writes which table cannot be read";
 
@@ -53,7 +55,7 @@ async fn owners(
     let ours = if schema == key.schema.as_str() { key.condition() } else { "false".to_owned() };
     let sql = format!(
         "SELECT DISTINCT target_table, migration FROM {}.copy_table \
-         WHERE target_table = ANY ($1) AND NOT ({ours}) ORDER BY 1, 2",
+         WHERE target_table = ANY ($1::text[]) AND NOT ({ours}) ORDER BY 1, 2",
         quote::identifier(schema)
     );
     let rows = client.query(&sql, &[&names]).await?;

@@ -3,6 +3,7 @@
 //! A question that cannot be answered is a finding of its own ([`Severity::Unknown`]), never a pass.
 
 mod actions;
+mod cockroach;
 mod columns;
 mod database;
 mod foreign;
@@ -10,11 +11,12 @@ mod tables;
 
 use std::collections::{HashMap, HashSet};
 
+use tidegate_connect::Session;
 use tidegate_model::{Finding, Problem, Severity, TableName};
-use tokio_postgres::Client;
 
 pub use crate::catalog::WantedTable;
-use crate::catalog::{TargetTable, ValueType, read_tables};
+use crate::catalog::{ValueType, read_tables};
+use crate::dialect::Dialect;
 use crate::plan::SessionRights;
 use crate::state::StateKey;
 
@@ -30,29 +32,43 @@ pub struct TargetQuestion<'a> {
     pub source_types: &'a HashMap<u32, ValueType>,
     /// The tables hold the data already (`--no-copy`), so that rows in them are no finding.
     pub no_copy: bool,
+    /// Both directions are to run at the same time: what is written by us must be told apart from the rest.
+    pub both: bool,
 }
 
 /// Findings about objects that [`put_aside`](crate::triggers::put_aside) takes out of the way when told to.
 pub const PUT_ASIDE_WHEN_TOLD: [&str; 3] = ["CK067", "CK068", "CK069"];
 
 /// Returns what our role may do in a session that writes.
-pub async fn session_rights(client: &Client) -> Result<SessionRights, Problem> {
+pub async fn session_rights(session: &Session) -> Result<SessionRights, Problem> {
     let mut findings = Vec::new();
-    database::rights(client, &mut findings).await.ok_or_else(|| {
+    rights(session, &mut findings).await.ok_or_else(|| {
         let why = findings.pop().map_or(String::new(), |finding| finding.why);
         let what = "it could not be found out whether triggers of the target can be turned off";
         Problem::transient("AP065", what, why, "try again")
     })
 }
 
+/// CockroachDB has nothing that turns triggers and foreign keys off for a session.
+async fn rights(session: &Session, findings: &mut Vec<Finding>) -> Option<SessionRights> {
+    match Dialect::of(session) {
+        Dialect::Postgres => database::rights(session, findings).await,
+        Dialect::Cockroach => Some(SessionRights { foreign_keys_enforced: true }),
+    }
+}
+
 /// Returns everything that stands in the way of writing to the target, and what should be known.
-pub async fn target_findings(client: &Client, question: &TargetQuestion<'_>) -> Vec<Finding> {
+pub async fn target_findings(session: &Session, question: &TargetQuestion<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    database::look(client, question.key, &mut findings).await;
-    let rights = database::rights(client, &mut findings).await;
-    let role = database::role(client).await;
+    let dialect = Dialect::of(session);
+    match dialect {
+        Dialect::Postgres => database::look(session, question.key, &mut findings).await,
+        Dialect::Cockroach => cockroach::look_at_database(session, question, &mut findings).await,
+    }
+    let rights = rights(session, &mut findings).await;
+    let role = database::role(session).await;
     let names: Vec<TableName> = question.tables.iter().map(|table| table.source.name.clone()).collect();
-    let targets = match read_tables(client, &names).await {
+    let targets = match read_tables(session, &names).await {
         Ok(targets) => targets,
         Err(problem) => {
             findings.push(unknown("CK050", "target", &problem));
@@ -61,32 +77,24 @@ pub async fn target_findings(client: &Client, question: &TargetQuestion<'_>) -> 
     };
     for wanted in question.tables {
         let Some(target) = targets.get(&wanted.source.name) else {
-            findings.push(tables::missing(&wanted.source.name));
+            findings.push(tables::missing(&wanted.source.name, dialect));
             continue;
         };
-        look_at_table(wanted, target, question, &role, rights, &mut findings);
+        tables::look(target, &role, &mut findings);
+        columns::look(wanted, target, question.source_types, dialect, &mut findings);
+        // Without an answer the worse case is assumed: it names what may change rows.
+        let rights = rights.unwrap_or(SessionRights { foreign_keys_enforced: true });
+        actions::look(target, rights, dialect, &mut findings);
     }
-    tables::look_for_rows(client, question, &targets, &mut findings).await;
-    foreign::look(client, question, &mut findings).await;
+    if dialect.is_cockroach() {
+        cockroach::look_at_tables(question, &targets, &mut findings);
+    }
+    tables::look_for_rows(session, question, &targets, &mut findings).await;
+    foreign::look(session, question, &mut findings).await;
     // A foreign key between two tables is found at both.
     let mut seen = HashSet::new();
     findings.retain(|finding| seen.insert((finding.code, finding.what.clone(), finding.fix.clone())));
     findings
-}
-
-fn look_at_table(
-    wanted: &WantedTable,
-    target: &TargetTable,
-    question: &TargetQuestion<'_>,
-    role: &str,
-    rights: Option<SessionRights>,
-    findings: &mut Vec<Finding>,
-) {
-    tables::look(target, role, findings);
-    columns::look(wanted, target, question.source_types, findings);
-    // Without an answer the worse case is assumed: it names what may change rows.
-    let rights = rights.unwrap_or(SessionRights { foreign_keys_enforced: true });
-    actions::look(target, rights, findings);
 }
 
 /// Makes the finding of a question that could not be answered.

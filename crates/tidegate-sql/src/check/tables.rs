@@ -2,24 +2,33 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tidegate_connect::Session;
 use tidegate_model::{Finding, Severity, TableName};
 use tokio_postgres::{Client, Error};
 
 use super::TargetQuestion;
 use super::database::unanswered;
 use crate::catalog::{TargetKind, TargetTable};
+use crate::dialect::Dialect;
 use crate::quote;
 use crate::state::{Part, StateKey, is_installed, table_text};
 
 /// Says that a table is missing.
-pub(super) fn missing(table: &TableName) -> Finding {
+pub(super) fn missing(table: &TableName, dialect: Dialect) -> Finding {
+    let name = quote::table(table);
+    let fix = match dialect {
+        Dialect::Postgres => {
+            format!("create it (pg_dump --schema-only -t '{name}' of the source), or --exclude it")
+        }
+        Dialect::Cockroach => format!("create {name} like the source's, with a primary key, or --exclude it"),
+    };
     Finding {
         code: "CK055",
         severity: Severity::Critical,
         subject: table.to_string(),
         what: format!("the target has no table \"{table}\""),
         why: "tables are carried to the target's tables of the same names, which must exist".to_owned(),
-        fix: format!("create it (pg_dump --schema-only -t '{}' of the source), or --exclude it", quote::table(table)),
+        fix,
     }
 }
 
@@ -73,7 +82,7 @@ pub(super) fn look(target: &TargetTable, role: &str, findings: &mut Vec<Finding>
 
 /// Refuses tables with rows that this migration did not write.
 pub(super) async fn look_for_rows(
-    client: &Client,
+    client: &Session,
     question: &TargetQuestion<'_>,
     targets: &HashMap<TableName, TargetTable>,
     findings: &mut Vec<Finding>,
@@ -81,6 +90,7 @@ pub(super) async fn look_for_rows(
     if question.no_copy {
         return;
     }
+    let dialect = Dialect::of(client);
     let begun = match begun_tables(client, question.key).await {
         Ok(begun) => begun,
         Err(error) => {
@@ -97,7 +107,8 @@ pub(super) async fn look_for_rows(
         if target.kind != TargetKind::Table || !readable || begun.contains(&table_text(name)) {
             continue;
         }
-        let sql = format!("SELECT EXISTS (SELECT FROM ONLY {})", quote::table(name));
+        let only = if dialect.is_cockroach() { "" } else { "ONLY " };
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {only}{})", quote::table(name));
         match client.query_one(&sql, &[]).await {
             Ok(row) if row.get(0) => findings.push(has_rows(name)),
             Ok(_) => {}

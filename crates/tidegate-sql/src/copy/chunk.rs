@@ -1,6 +1,6 @@
 //! Writing chunks.
 //!
-//! The record of a chunk is inserted before its rows: of two transactions with one chunk, the second waits for the
+//! At PostgreSQL a chunk is one transaction, at CockroachDB several ([`cockroach`](super::cockroach)). The record of a chunk is inserted before its rows: of two transactions with one chunk, the second waits for the
 //! first and then fails before it has written anything. That settles a lost answer, too: whoever tries again finds the
 //! record, or finds it missing once nobody can commit it any more.
 
@@ -13,20 +13,27 @@ use tidegate_model::{Chunk, ChunkSize, ChunkStart, ChunkWriter, Load, Problem, T
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{CopyInSink, Error};
 
+use super::cockroach::{Begun, PieceWriter};
 use super::problem;
 use super::session::{CopySession, Sessions};
+use crate::dialect::Dialect;
 use crate::quote;
 use crate::server_error::DIVISION_BY_ZERO;
-use crate::state::displaced;
-use crate::state::table_text;
+use crate::state::{begin_sql, displaced, table_text};
 
 /// What stands for the end of an open-ended chunk: the number of no page.
 const NO_END_PAGE: u64 = u32::MAX as u64;
 
 /// Writes chunks over a session of its own.
-pub struct PostgresChunkWriter {
+pub struct SqlChunkWriter {
     sessions: Sessions,
-    open: Option<OpenChunk>,
+    open: Option<Open>,
+}
+
+/// A chunk that is being written.
+enum Open {
+    Whole(Box<OpenChunk>),
+    InPieces(Box<PieceWriter>),
 }
 
 /// A transaction that loads a chunk. Dropped, it is rolled back with its session.
@@ -39,15 +46,19 @@ struct OpenChunk {
     bytes: u64,
 }
 
-impl fmt::Debug for PostgresChunkWriter {
+impl fmt::Debug for SqlChunkWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresChunkWriter").field("chunk", &self.open.as_ref().map(|open| open.chunk)).finish()
+        let chunk = self.open.as_ref().map(|open| match open {
+            Open::Whole(open) => open.chunk,
+            Open::InPieces(open) => open.chunk(),
+        });
+        f.debug_struct("SqlChunkWriter").field("chunk", &chunk).finish()
     }
 }
 
-impl PostgresChunkWriter {
+impl SqlChunkWriter {
     pub(super) fn new(sessions: Sessions) -> Self {
-        PostgresChunkWriter { sessions, open: None }
+        SqlChunkWriter { sessions, open: None }
     }
 
     /// The lease, the check that this copy is still the current one (held until the transaction ends), and the record.
@@ -55,12 +66,14 @@ impl PostgresChunkWriter {
         let key = &self.sessions.lease().key;
         let name = quote::literal(name);
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; {lease}; \
-             SELECT 1 / count(*) FROM (SELECT FROM {copy_table} WHERE {condition} AND source_table = {name} \
+            "{begin}; {lease}; \
+             SELECT 1 / count(*) FROM (SELECT copies FROM {copy_table} WHERE {condition} AND source_table = {name} \
                 AND copies = {copy} AND state = 'copying' FOR KEY SHARE) AS current; \
-             INSERT INTO {copy_chunk} (migration, stream, source_table, chunk, first_page, end_page, rows, bytes) \
-             VALUES ('{migration}', '{stream}', {name}, {number}, {first}, {end}, 0, 0)",
-            lease = self.sessions.lease().guard_sql(),
+             INSERT INTO {copy_chunk} \
+                (migration, stream, source_table, chunk, first_page, end_page, rows, bytes, whole) \
+             VALUES ('{migration}', '{stream}', {name}, {number}, {first}, {end}, 0, 0, true)",
+            begin = begin_sql(Dialect::Postgres),
+            lease = self.sessions.lease().guard_sql(Dialect::Postgres),
             copy_table = key.table("copy_table"),
             copy_chunk = key.table("copy_chunk"),
             condition = key.condition(),
@@ -92,7 +105,7 @@ impl PostgresChunkWriter {
     async fn refused(&self, session: &CopySession, source: &TableName, load: &Load) -> Problem {
         let lease = self.sessions.lease();
         let still_ours = match session.batch_execute("ROLLBACK").await {
-            Ok(()) => session.batch_execute(&lease.guard_sql()).await,
+            Ok(()) => session.batch_execute(&lease.guard_sql(Dialect::Postgres)).await,
             Err(error) => Err(error),
         };
         match still_ours {
@@ -101,22 +114,14 @@ impl PostgresChunkWriter {
             Err(error) => problem::target("check the owner")(error),
         }
     }
-}
 
-fn is(error: &Error, state: &str) -> bool {
-    error.code().is_some_and(|code| code.code() == state)
-}
-
-fn copy_sql(table: &TableMap, load: &Load) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|column| quote::identifier(&column.target)).collect();
-    let target = quote::table(&table.target);
-    format!("COPY {target} ({}) FROM STDIN (FORMAT {})", columns.join(", "), load.format.as_str())
-}
-
-impl ChunkWriter for PostgresChunkWriter {
-    async fn begin(&mut self, table: &TableMap, load: &Load, chunk: &Chunk) -> Result<ChunkStart, Problem> {
-        self.open = None;
-        let session = self.sessions.take().await?;
+    async fn begin_whole(
+        &mut self,
+        session: CopySession,
+        table: &TableMap,
+        load: &Load,
+        chunk: &Chunk,
+    ) -> Result<ChunkStart, Problem> {
         let source = &table.source.name;
         let name = table_text(source);
         match session.batch_execute(&self.begin_sql(&name, load, chunk)).await {
@@ -133,38 +138,70 @@ impl ChunkWriter for PostgresChunkWriter {
         let rows = session.copy_in(&copy_sql(table, load)).await;
         let rows = rows.map_err(|error| problem::rows_refused(&table.target, chunk.number, error))?;
         let (target, chunk) = (table.target.clone(), chunk.number);
-        self.open = Some(OpenChunk { session, rows: Box::pin(rows), target, name, chunk, bytes: 0 });
+        let open = OpenChunk { session, rows: Box::pin(rows), target, name, chunk, bytes: 0 };
+        self.open = Some(Open::Whole(Box::new(open)));
         Ok(ChunkStart::Open)
     }
 
-    async fn write(&mut self, block: Bytes) -> Result<(), Problem> {
-        let open = self.open.as_mut().expect("only an open chunk is written to");
-        open.bytes += block.len() as u64;
-        open.rows.send(block).await.map_err(|error| problem::rows_refused(&open.target, open.chunk, error))
-    }
-
-    async fn commit(&mut self) -> Result<ChunkSize, Problem> {
-        let mut open = self.open.take().expect("only an open chunk is committed");
+    async fn commit_whole(&mut self, mut open: Box<OpenChunk>) -> Result<ChunkSize, Problem> {
         let refused = |error| problem::rows_refused(&open.target, open.chunk, error);
         let rows = open.rows.as_mut().finish().await.map_err(refused)?;
         let key = &self.sessions.lease().key;
-        let (condition, name) = (key.condition(), quote::literal(&open.name));
-        // The record of the table is touched last: workers on one table wait for each other only from here to the
-        // commit.
         let sql = format!(
-            "UPDATE {copy_chunk} SET rows = {rows}, bytes = {bytes} \
-              WHERE {condition} AND source_table = {name} AND chunk = {chunk}; \
-             UPDATE {copy_table} SET rows = rows + {rows}, bytes = bytes + {bytes} \
-              WHERE {condition} AND source_table = {name}; \
-             COMMIT",
-            copy_chunk = key.table("copy_chunk"),
-            copy_table = key.table("copy_table"),
-            bytes = open.bytes,
-            chunk = open.chunk,
+            "UPDATE {} SET rows = {rows}, bytes = {} WHERE {} AND source_table = {} AND chunk = {}; COMMIT",
+            key.table("copy_chunk"),
+            open.bytes,
+            key.condition(),
+            quote::literal(&open.name),
+            open.chunk,
         );
         open.session.batch_execute(&sql).await.map_err(refused)?;
         self.sessions.give(open.session);
         Ok(ChunkSize { rows, bytes: open.bytes })
+    }
+}
+
+fn is(error: &Error, state: &str) -> bool {
+    error.code().is_some_and(|code| code.code() == state)
+}
+
+fn copy_sql(table: &TableMap, load: &Load) -> String {
+    let columns: Vec<String> = table.columns.iter().map(|column| quote::identifier(&column.target)).collect();
+    let target = quote::table(&table.target);
+    format!("COPY {target} ({}) FROM STDIN (FORMAT {})", columns.join(", "), load.format.as_str())
+}
+
+impl ChunkWriter for SqlChunkWriter {
+    async fn begin(&mut self, table: &TableMap, load: &Load, chunk: &Chunk) -> Result<ChunkStart, Problem> {
+        self.open = None;
+        let session = self.sessions.take().await?;
+        match Dialect::of(&session) {
+            Dialect::Postgres => self.begin_whole(session, table, load, chunk).await,
+            Dialect::Cockroach => match PieceWriter::begin(&self.sessions, session, table, load, chunk).await? {
+                Begun::Written(size) => Ok(ChunkStart::Written(size)),
+                Begun::Open(writer) => {
+                    self.open = Some(Open::InPieces(writer));
+                    Ok(ChunkStart::Open)
+                }
+            },
+        }
+    }
+
+    async fn write(&mut self, block: Bytes) -> Result<(), Problem> {
+        match self.open.as_mut().expect("only an open chunk is written to") {
+            Open::Whole(open) => {
+                open.bytes += block.len() as u64;
+                open.rows.send(block).await.map_err(|error| problem::rows_refused(&open.target, open.chunk, error))
+            }
+            Open::InPieces(writer) => writer.write(block).await,
+        }
+    }
+
+    async fn commit(&mut self) -> Result<ChunkSize, Problem> {
+        match self.open.take().expect("only an open chunk is committed") {
+            Open::Whole(open) => self.commit_whole(open).await,
+            Open::InPieces(writer) => writer.commit().await,
+        }
     }
 
     async fn abandon(&mut self) {

@@ -108,7 +108,7 @@ enum Added {
 
 async fn add(sessions: &Sessions, missing: &Missing) -> Result<Added, Problem> {
     let transaction = sessions.begin().await?;
-    let row = transaction.query_opt(STATE, &[&table_sql(missing), &missing.name]).await;
+    let row = transaction.query_opt(STATE, &[&objects::table_sql(missing), &missing.name]).await;
     let row = row.map_err(problem::target("look for a foreign key"))?;
     let (is_partitioned, exists, is_valid): (bool, bool, bool) =
         row.map_or((false, false, false), |row| (row.get(0), row.get(1), row.get(2)));
@@ -130,15 +130,10 @@ async fn add(sessions: &Sessions, missing: &Missing) -> Result<Added, Problem> {
 async fn validate(sessions: &Sessions, missing: &Missing) -> Result<(), Problem> {
     tracing::info!(table = missing.table, name = missing.name, "validating a foreign key");
     let session = sessions.take().await?;
-    let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", table_sql(missing), quote::identifier(&missing.name));
+    let sql =
+        format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", objects::table_sql(missing), quote::identifier(&missing.name));
     let validated = session.batch_execute(&sql).await;
     validated.map_err(|error| problem::foreign_key_broken(&missing.table, &missing.name, error))?;
     sessions.give(session);
     Ok(())
-}
-
-/// Returns the quoted name of the table, which stands at the beginning of the definition that [`object`] made.
-fn table_sql(missing: &Missing) -> &str {
-    let rest = missing.definition.strip_prefix("ALTER TABLE ").unwrap_or(&missing.definition);
-    rest.split_once(" ADD CONSTRAINT ").map_or(rest, |(table, _)| table)
 }

@@ -6,13 +6,21 @@ use tokio_postgres::error::SqlState;
 
 use super::records::route_json;
 use super::session::{Sessions, Transaction};
-use super::{format, problem};
+use super::{cockroach, format, problem};
+use crate::dialect::Dialect;
 use crate::quote;
-use crate::state::table_text;
+use crate::state::{table_text, under_lease};
 
-/// Makes a table ready for its first chunk: the check that it is empty (or ours to empty) and the record that it is
-/// being copied are one transaction.
+/// Makes a table ready for its first chunk.
 pub(super) async fn begin(sessions: &Sessions, table: &TableMap) -> Result<Load, Problem> {
+    match sessions.dialect().await? {
+        Dialect::Postgres => begin_in_transaction(sessions, table).await,
+        Dialect::Cockroach => cockroach::begin(sessions, table).await,
+    }
+}
+
+/// The check that it is empty (or ours to empty) and the record that it is being copied are one transaction.
+async fn begin_in_transaction(sessions: &Sessions, table: &TableMap) -> Result<Load, Problem> {
     let key = &sessions.lease().key;
     let source = &table.source.name;
     let name = table_text(source);
@@ -37,7 +45,7 @@ pub(super) async fn begin(sessions: &Sessions, table: &TableMap) -> Result<Load,
     let sql = format!("DELETE FROM {} WHERE {condition}", key.table("copy_chunk"));
     transaction.execute(&sql, &[&name]).await.map_err(failed("forget old chunks"))?;
     let sql = format!(
-        "UPDATE {} SET state = 'copying', copies = copies + 1, format = $2, rows = 0, bytes = 0, route = NULL \
+        "UPDATE {} SET state = 'copying', copies = copies + 1, format = $2, route = NULL \
          WHERE {condition} RETURNING copies",
         key.table("copy_table")
     );
@@ -78,7 +86,7 @@ async fn refuse_actions(transaction: &Transaction, target: &TableName) -> Result
                WHERE contype = 'f' AND confrelid = $1::text::regclass ORDER BY 1 LIMIT 1";
     let row = transaction.query_opt(sql, &[&quote::table(target)]).await;
     match row.map_err(problem::target("look for foreign keys"))? {
-        Some(row) => Err(problem::cannot_be_emptied(target, row.get(0))),
+        Some(row) => Err(problem::cannot_be_emptied(target, row.get(0), Dialect::Postgres)),
         None => Ok(()),
     }
 }
@@ -88,19 +96,24 @@ pub(super) async fn finish(sessions: &Sessions, route: &TableRoute, load: &Load,
     let key = &sessions.lease().key;
     let source = &route.map.source.name;
     let name = table_text(source);
-    let transaction = sessions.begin().await?;
     let sql = format!(
         "UPDATE {table} SET state = 'copied', route = $2::text::jsonb \
-         WHERE {key} AND source_table = $1 AND copies = $3 AND state IN ('copying', 'copied') \
-           AND $4 = (SELECT count(*) FROM {chunk} WHERE {key} AND source_table = $1)",
+         WHERE {key} AND source_table = $1 AND copies = $3::INT4 AND state IN ('copying', 'copied') \
+           AND $4::INT8 = (SELECT count(*) FROM {chunk} WHERE {key} AND source_table = $1 AND whole)",
         table = key.table("copy_table"),
         chunk = key.table("copy_chunk"),
         key = key.condition(),
     );
-    let chunks = i64::try_from(chunks).expect("a table has fewer chunks than pages");
-    let updated = transaction.execute(&sql, &[&name, &route_json(route), &load.copy, &chunks]).await;
-    if updated.map_err(problem::target("finish a table"))? != 1 {
+    let written = i64::try_from(chunks).expect("a table has fewer chunks than pages");
+    let route_text = route_json(route);
+    let failed = |error: Error| problem::target("finish a table")(error);
+    let session = sessions.take().await?;
+    let updated = under_lease(&session, sessions.lease(), "", failed, || async {
+        session.execute(&sql, &[&name, &route_text, &load.copy, &written]).await.map_err(failed)
+    });
+    if updated.await? != 1 {
         return Err(problem::broken(source, format!("copy {} does not have its {chunks} chunks", load.copy)));
     }
-    transaction.commit().await
+    sessions.give(session);
+    Ok(())
 }

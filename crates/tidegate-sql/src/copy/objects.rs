@@ -1,10 +1,12 @@
 //! What was taken away from target tables, and how to bring it back.
 
+use tidegate_connect::Session;
 use tidegate_model::{Problem, TableName};
 use tokio_postgres::Error;
 
 use super::problem;
-use super::session::{Sessions, Transaction};
+use super::session::Sessions;
+use crate::retry;
 use crate::state::table_text;
 
 /// The kinds of what is taken away.
@@ -37,7 +39,7 @@ pub(super) struct Object {
 }
 
 /// Records that an object is about to go, in the transaction in which it goes.
-pub(super) async fn record_dropped(transaction: &Transaction, key: &Sessions, object: &Object) -> Result<(), Error> {
+pub(super) async fn record_dropped(transaction: &Session, key: &Sessions, object: &Object) -> Result<(), Error> {
     let key = &key.lease().key;
     let sql = format!(
         "INSERT INTO {} (migration, stream, target_table, kind, name, definition, state) \
@@ -55,7 +57,7 @@ pub(super) async fn record_dropped(transaction: &Transaction, key: &Sessions, ob
 
 /// Records that an object is back.
 pub(super) async fn record_restored(
-    transaction: &Transaction,
+    transaction: &Session,
     sessions: &Sessions,
     table: &str,
     kind: Kind,
@@ -95,9 +97,19 @@ pub(super) async fn missing(
         key.condition()
     );
     let session = sessions.take().await?;
-    let rows = session.query(&sql, &[&kind.as_str(), &table.map(table_text)]).await;
-    let rows = rows.map_err(problem::target("list what was taken away"))?;
+    let table = table.map(table_text);
+    let rows = retry::repeatable(|| async {
+        let rows = session.query(&sql, &[&kind.as_str(), &table]).await;
+        rows.map_err(problem::target("list what was taken away"))
+    });
+    let rows = rows.await?;
     sessions.give(session);
     let missing = |row: &tokio_postgres::Row| Missing { table: row.get(0), name: row.get(1), definition: row.get(2) };
     Ok(rows.iter().map(missing).collect())
+}
+
+/// Returns the quoted name of the table of a missing foreign key, which stands at the beginning of its definition.
+pub(super) fn table_sql(missing: &Missing) -> &str {
+    let rest = missing.definition.strip_prefix("ALTER TABLE ").unwrap_or(&missing.definition);
+    rest.split_once(" ADD CONSTRAINT ").map_or(rest, |(table, _)| table)
 }

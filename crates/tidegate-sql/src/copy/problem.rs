@@ -1,8 +1,10 @@
 //! What can go wrong while tables are written.
 
-use tidegate_model::{Problem, TableName};
+use tidegate_connect::{QueryError, describe_query_error};
+use tidegate_model::{Class, Problem, TableName};
 use tokio_postgres::Error;
 
+use crate::dialect::Dialect;
 use crate::server_error;
 
 const NOT_EMPTY: &str = "CP001";
@@ -20,6 +22,25 @@ const NO_SUCH_TARGET: &str = "CP013";
 pub(super) fn target(doing: &str) -> impl FnOnce(Error) -> Problem {
     let what = format!("the copy failed at the target: {doing}");
     move |error| server_error::problem(TARGET, what, error, "see the reason, correct it and start again")
+}
+
+/// A statement of a loading session that failed at the target.
+pub(super) fn not_loaded(doing: &str) -> impl FnOnce(QueryError) -> Problem {
+    let what = format!("the copy failed at the target: {doing}");
+    move |error| of_loading(TARGET, what, error, "see the reason, correct it and start again")
+}
+
+/// Rows that the target did not take from a loading session.
+pub(super) fn load_refused(table: &TableName, chunk: u64, error: QueryError) -> Problem {
+    let what = format!("target table \"{table}\" refused rows of chunk {chunk}");
+    of_loading(REFUSED, what, error, "change the target's table so that it takes the rows, and start again")
+}
+
+fn of_loading(code: &'static str, what: String, error: QueryError, next: &str) -> Problem {
+    // An operator may have cancelled a statement of ours.
+    let transient = error.is_transient() || error.sqlstate() == Some("57014");
+    let class = if transient { Class::Transient } else { Class::Definite };
+    Problem { class, ..Problem::definite(code, what, describe_query_error(&error), next) }.caused_by(error)
 }
 
 /// A target table that holds rows of someone else.
@@ -76,16 +97,17 @@ pub(super) fn broken(table: &TableName, why: impl Into<String>) -> Problem {
 }
 
 /// A table that was begun and cannot be emptied for another copy.
-pub(super) fn cannot_be_emptied(table: &TableName, foreign_key: &str) -> Problem {
-    Problem::definite(
-        CANNOT_BE_EMPTIED,
-        format!("target table \"{table}\" cannot be emptied to be copied again"),
-        format!(
-            "foreign key \"{foreign_key}\" of a table outside the migration refers to it, and the role may not \
-                 switch it off (session_replication_role)"
+pub(super) fn cannot_be_emptied(table: &TableName, foreign_key: &str, dialect: Dialect) -> Problem {
+    let refers = format!("foreign key \"{foreign_key}\" of a table outside the migration refers to it");
+    let (why, next) = match dialect {
+        Dialect::Postgres => (
+            format!("{refers}, and the role may not switch it off (session_replication_role)"),
+            "drop that foreign key, or: GRANT SET ON PARAMETER session_replication_role (PostgreSQL 15 and later)",
         ),
-        "drop that foreign key, or: GRANT SET ON PARAMETER session_replication_role (PostgreSQL 15 and later)",
-    )
+        Dialect::Cockroach => (refers, "drop that foreign key until the table is copied"),
+    };
+    let what = format!("target table \"{table}\" cannot be emptied to be copied again");
+    Problem::definite(CANNOT_BE_EMPTIED, what, why, next)
 }
 
 /// A table that is not in the state.
@@ -96,6 +118,12 @@ pub(super) fn not_planned(table: &TableName) -> Problem {
         "the state of the copy does not know it",
         "see the tables: tidegate status",
     )
+}
+
+/// A chunk that someone else is writing. What is there is read again, and gone on from.
+pub(super) fn overtaken(table: &TableName, why: impl Into<String>) -> Problem {
+    let what = format!("the copy of table \"{table}\" met another one");
+    Problem::transient(TARGET, what, why, "nothing: what is there is looked at again")
 }
 
 /// A target table or column that is not there.

@@ -1,11 +1,12 @@
 //! What the state remembers of each table.
 
+use tidegate_connect::Session;
 use tidegate_model::{CopyState, CopyTable, Problem, TableMap, TableName, TableRoute};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, Row};
 
 use super::problem;
-use crate::server_error::DIVISION_BY_ZERO;
-use crate::state::{Lease, StateKey, displaced, failed, table_text};
+use crate::retry;
+use crate::state::{Lease, StateKey, failed, table_text, under_lease};
 
 /// A table as the catalogs know it, before the state is asked.
 #[derive(Clone, Debug)]
@@ -44,14 +45,14 @@ impl CopyRecord {
 
 /// Enters the tables that the state does not know yet, and returns all of them as it knows them. A copied table keeps
 /// the map with which it was copied. May be repeated.
-pub async fn plan(client: &Client, lease: &Lease, tables: Vec<PlannedTable>) -> Result<Vec<CopyTable>, Problem> {
+pub async fn plan(session: &Session, lease: &Lease, tables: Vec<PlannedTable>) -> Result<Vec<CopyTable>, Problem> {
     let names: Vec<String> = tables.iter().map(|table| table_text(&table.map.source.name)).collect();
     let targets: Vec<String> = tables.iter().map(|table| table_text(&table.map.target)).collect();
     let rows: Vec<i64> = tables.iter().map(|table| count(table.rows_estimated)).collect();
     let sql = format!(
         "INSERT INTO {table} AS old (migration, stream, source_table, target_table, state, rows_estimated) \
          SELECT '{migration}', '{stream}', source_table, target_table, 'planned', rows_estimated \
-           FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (source_table, target_table, rows_estimated) \
+           FROM unnest($1::text[], $2::text[], $3::INT8[]) AS new (source_table, target_table, rows_estimated) \
          ON CONFLICT (migration, stream, source_table) DO UPDATE \
             SET target_table = excluded.target_table, rows_estimated = excluded.rows_estimated \
           WHERE old.state <> 'copied'",
@@ -59,11 +60,13 @@ pub async fn plan(client: &Client, lease: &Lease, tables: Vec<PlannedTable>) -> 
         migration = lease.key.migration,
         stream = lease.key.stream,
     );
-    begin(client, lease).await?;
-    let written = client.execute(&sql, &[&names, &targets, &rows]).await;
-    end(client, written.map(|_| ()), "plan the copy").await?;
+    let failed = |error: Error| failed("plan the copy")(error);
+    under_lease(session, lease, "", failed, || async {
+        session.execute(&sql, &[&names, &targets, &rows]).await.map_err(failed)
+    })
+    .await?;
 
-    let records = read_records(client, &lease.key).await?;
+    let records = read_records(session, &lease.key).await?;
     let mut planned = Vec::with_capacity(tables.len());
     for (table, name) in tables.into_iter().zip(names) {
         let PlannedTable { map, rows_estimated, bytes_estimated } = table;
@@ -78,13 +81,18 @@ pub async fn plan(client: &Client, lease: &Lease, tables: Vec<PlannedTable>) -> 
 /// Reads how far the copy of each table is.
 pub async fn read_records(client: &Client, key: &StateKey) -> Result<Vec<CopyRecord>, Problem> {
     let sql = format!(
-        "SELECT source_table, state, route::text, rows_estimated, rows, bytes, copies FROM {} WHERE {} \
-         ORDER BY source_table",
-        key.table("copy_table"),
-        key.condition()
+        "SELECT t.source_table, t.state, t.route::text, t.rows_estimated, coalesce(c.rows, 0)::INT8, \
+                coalesce(c.bytes, 0)::INT8, t.copies \
+           FROM {copy_table} AS t LEFT JOIN \
+                (SELECT source_table, sum(rows) AS rows, sum(bytes) AS bytes FROM {copy_chunk} WHERE {condition} \
+                  GROUP BY source_table) AS c ON c.source_table = t.source_table \
+          WHERE {condition} ORDER BY t.source_table",
+        copy_table = key.table("copy_table"),
+        copy_chunk = key.table("copy_chunk"),
+        condition = key.condition()
     );
-    let rows = client.query(&sql, &[]).await.map_err(failed("read the copy"))?;
-    rows.iter().map(read_record).collect()
+    let rows = retry::repeatable(|| async { client.query(&sql, &[]).await.map_err(failed("read the copy")) });
+    rows.await?.iter().map(read_record).collect()
 }
 
 fn read_record(row: &Row) -> Result<CopyRecord, Problem> {
@@ -115,56 +123,55 @@ fn read_record(row: &Row) -> Result<CopyRecord, Problem> {
 
 /// Takes a table as it is: nothing of it is read, and the stream applies to it from the route's point on. May be
 /// repeated.
-pub async fn mark_copied(client: &Client, lease: &Lease, route: &TableRoute) -> Result<(), Problem> {
+pub async fn mark_copied(session: &Session, lease: &Lease, route: &TableRoute) -> Result<(), Problem> {
     let sql = format!(
         "UPDATE {} SET state = 'copied', route = $2::text::jsonb WHERE {} AND source_table = $1",
         lease.key.table("copy_table"),
         lease.key.condition()
     );
-    let name = table_text(&route.map.source.name);
-    begin(client, lease).await?;
-    let written = client.execute(&sql, &[&name, &route_json(route)]).await;
-    let known = matches!(written, Ok(1..));
-    end(client, written.map(|_| ()), "take a table as copied").await?;
-    if known { Ok(()) } else { Err(problem::not_planned(&route.map.source.name)) }
+    let (name, route_text) = (table_text(&route.map.source.name), route_json(route));
+    let failed = |error: Error| failed("take a table as copied")(error);
+    let marked = under_lease(session, lease, "", failed, || async {
+        session.execute(&sql, &[&name, &route_text]).await.map_err(failed)
+    });
+    if marked.await? == 0 { Err(problem::not_planned(&route.map.source.name)) } else { Ok(()) }
 }
 
 /// Makes a table be copied again at a new point. Its rows at the target are ours, so they will be removed. May be
 /// repeated.
-pub async fn recopy(client: &Client, lease: &Lease, table: &TableName) -> Result<(), Problem> {
+pub async fn recopy(session: &Session, lease: &Lease, table: &TableName) -> Result<(), Problem> {
     let name = table_text(table);
     let condition = format!("{} AND source_table = $1", lease.key.condition());
     // A table that was taken as it is (copies = 0) becomes ours by this command.
     let plan_again = format!(
-        "UPDATE {} SET state = 'planned', route = NULL, rows = 0, bytes = 0, copies = greatest(copies, 1) \
-         WHERE {condition}",
+        "UPDATE {} SET state = 'planned', route = NULL, copies = greatest(copies, 1) WHERE {condition}",
         lease.key.table("copy_table")
     );
     let forget_chunks = format!("DELETE FROM {} WHERE {condition}", lease.key.table("copy_chunk"));
-    begin(client, lease).await?;
-    let planned = client.execute(&plan_again, &[&name]).await;
-    let known = matches!(planned, Ok(1..));
-    let written = match planned {
-        Ok(_) => client.execute(&forget_chunks, &[&name]).await.map(|_| ()),
-        Err(error) => Err(error),
-    };
-    end(client, written, "plan a table again").await?;
-    if known { Ok(()) } else { Err(problem::not_planned(table)) }
+    let failed = |error: Error| failed("plan a table again")(error);
+    let planned = under_lease(session, lease, "", failed, || async {
+        let planned = session.execute(&plan_again, &[&name]).await.map_err(failed)?;
+        session.execute(&forget_chunks, &[&name]).await.map_err(failed)?;
+        Ok(planned)
+    });
+    if planned.await? == 0 { Err(problem::not_planned(table)) } else { Ok(()) }
 }
 
 /// Makes every table of the stream be copied again. May be repeated.
-pub async fn recopy_all(client: &Client, lease: &Lease) -> Result<(), Problem> {
+pub async fn recopy_all(session: &Session, lease: &Lease) -> Result<(), Problem> {
     let condition = lease.key.condition();
-    let sql = format!(
-        "UPDATE {} SET state = 'planned', route = NULL, rows = 0, bytes = 0, \
-         copies = CASE WHEN state = 'planned' THEN copies ELSE greatest(copies, 1) END WHERE {condition}; \
-         DELETE FROM {} WHERE {condition}",
-        lease.key.table("copy_table"),
-        lease.key.table("copy_chunk"),
+    let plan_again = format!(
+        "UPDATE {} SET state = 'planned', route = NULL, \
+         copies = CASE WHEN state = 'planned' THEN copies ELSE greatest(copies, 1) END WHERE {condition}",
+        lease.key.table("copy_table")
     );
-    begin(client, lease).await?;
-    let written = client.batch_execute(&sql).await;
-    end(client, written, "plan all tables again").await
+    let forget_chunks = format!("DELETE FROM {} WHERE {condition}", lease.key.table("copy_chunk"));
+    let failed = |error: Error| failed("plan all tables again")(error);
+    under_lease(session, lease, "", failed, || async {
+        session.execute(&plan_again, &[]).await.map_err(failed)?;
+        session.execute(&forget_chunks, &[]).await.map(drop).map_err(failed)
+    })
+    .await
 }
 
 pub(super) fn route_json(route: &TableRoute) -> String {
@@ -173,25 +180,4 @@ pub(super) fn route_json(route: &TableRoute) -> String {
 
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-async fn begin(client: &Client, lease: &Lease) -> Result<(), Problem> {
-    let begun = client.batch_execute(&format!("BEGIN; {}", lease.guard_sql())).await;
-    let Err(error) = begun else { return Ok(()) };
-    let is_displaced = error.code().is_some_and(|state| state.code() == DIVISION_BY_ZERO);
-    end(client, Err(error), "check the owner").await.map_err(|problem| match is_displaced {
-        true => displaced(lease),
-        false => problem,
-    })
-}
-
-async fn end(client: &Client, result: Result<(), tokio_postgres::Error>, doing: &str) -> Result<(), Problem> {
-    match result {
-        Ok(()) => client.batch_execute("COMMIT").await.map_err(failed(doing)),
-        Err(error) => {
-            // Its own failure says nothing new: the connection is gone, and the transaction with it.
-            let _ = client.batch_execute("ROLLBACK").await;
-            Err(failed(doing)(error))
-        }
-    }
 }

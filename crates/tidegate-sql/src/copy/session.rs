@@ -3,12 +3,16 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_connect::{Session, Settings};
+use tidegate_connect::{LoadSession, Session, Settings};
 use tidegate_model::{MigrationName, Problem};
 
 use super::problem;
+use crate::dialect::Dialect;
 use crate::server_error::DIVISION_BY_ZERO;
-use crate::state::{Lease, displaced};
+use crate::state::{Lease, begin_sql, displaced};
+
+/// How long CockroachDB keeps a transaction open whose client says nothing: nobody else could end it there.
+const IDLE_SECONDS_MAX: u32 = 30;
 
 /// Opens sessions and keeps those that are not in use.
 #[derive(Clone, Debug)]
@@ -20,6 +24,7 @@ struct Shared {
     name: MigrationName,
     lease: Lease,
     idle: Mutex<Vec<CopySession>>,
+    loading: Mutex<Vec<LoadSession>>,
 }
 
 /// A session that loads tables.
@@ -31,20 +36,28 @@ pub(super) struct CopySession {
 }
 
 impl Deref for CopySession {
-    type Target = tokio_postgres::Client;
+    type Target = Session;
 
-    fn deref(&self) -> &tokio_postgres::Client {
+    fn deref(&self) -> &Session {
         &self.session
     }
 }
 
 impl Sessions {
     pub(super) fn new(settings: Settings, name: MigrationName, lease: Lease) -> Self {
-        Sessions(Arc::new(Shared { settings, name, lease, idle: Mutex::default() }))
+        Sessions(Arc::new(Shared { settings, name, lease, idle: Mutex::default(), loading: Mutex::default() }))
     }
 
     pub(super) fn lease(&self) -> &Lease {
         &self.0.lease
+    }
+
+    /// Returns what the target speaks.
+    pub(super) async fn dialect(&self) -> Result<Dialect, Problem> {
+        let session = self.take().await?;
+        let dialect = Dialect::of(&session);
+        self.give(session);
+        Ok(dialect)
     }
 
     /// Returns a session that was in use before, or a new one.
@@ -66,17 +79,53 @@ impl Sessions {
     }
 
     async fn open(&self) -> Result<CopySession, Problem> {
-        let session = Session::connect(&self.0.settings, &self.0.name.application_name("copy")).await?;
-        // The server ends what a dead process of ours left running, an index being built for instance.
-        try_to(&session, "SET client_connection_check_interval = '1s'").await?;
-        let is_replica = try_to(&session, "SET session_replication_role = replica").await?;
+        let session = Session::connect(&self.0.settings, &self.application_name()).await?;
+        let is_replica = match Dialect::of(&session) {
+            Dialect::Postgres => {
+                // The server ends what a dead process of ours left running, an index being built for instance.
+                try_to(&session, "SET client_connection_check_interval = '1s'").await?;
+                try_to(&session, "SET session_replication_role = replica").await?
+            }
+            Dialect::Cockroach => {
+                try_to(&session, &idle_sql()).await?;
+                false
+            }
+        };
         Ok(CopySession { session, is_replica })
     }
 
-    /// Begins a transaction that only the owner of the stream can have.
+    /// Returns a session that loads rows at CockroachDB: one that was in use before, or a new one.
+    pub(super) async fn take_loading(&self, like: &Session) -> Result<LoadSession, Problem> {
+        let idle = self.0.loading.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(session) = idle {
+            return Ok(session);
+        }
+        let mut session = LoadSession::connect(&self.0.settings, &self.application_name(), like.server()).await?;
+        match session.query(&idle_sql()).await {
+            Ok(_) => {}
+            // A convenience: the server may not know it.
+            Err(error) if error.sqlstate().is_some() => tracing::debug!(%error, "the target does without"),
+            Err(error) => return Err(problem::not_loaded("open a session")(error)),
+        }
+        Ok(session)
+    }
+
+    /// Keeps a loading session that is in no transaction.
+    pub(super) fn give_loading(&self, session: LoadSession) {
+        if session.is_usable() {
+            self.0.loading.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+    }
+
+    fn application_name(&self) -> String {
+        self.0.name.application_name("copy")
+    }
+
+    /// Begins a transaction of PostgreSQL that only the owner of the stream can have.
     pub(super) async fn begin(&self) -> Result<Transaction, Problem> {
         let session = self.take().await?;
-        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", self.lease().guard_sql());
+        let (begin, guard) = (begin_sql(Dialect::Postgres), self.lease().guard_sql(Dialect::Postgres));
+        let sql = format!("{begin}; {guard}");
         match session.batch_execute(&sql).await {
             Ok(()) => Ok(Transaction { session, sessions: self.clone() }),
             Err(error) if error.code().is_some_and(|state| state.code() == DIVISION_BY_ZERO) => {
@@ -85,6 +134,10 @@ impl Sessions {
             Err(error) => Err(problem::target("begin a transaction")(error)),
         }
     }
+}
+
+fn idle_sql() -> String {
+    format!("SET idle_in_transaction_session_timeout = '{IDLE_SECONDS_MAX}s'")
 }
 
 /// Runs what the server may refuse, and returns whether it did not.

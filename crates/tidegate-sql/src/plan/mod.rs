@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A plan is one or more stretches in source order. Inside a stretch only the last state of a row counts, and
-//! statements are ordered so that unique values are free before they are taken, or, where the session enforces foreign
-//! keys, so that parents are there before their children and go after them.
+//! statements are ordered so that unique values are free before they are taken and, where foreign keys are enforced, so
+//! that parents are there before their children and go after them. Tables that reference each other in a circle are
+//! written by one statement, at whose end their keys hold.
 
 mod fold;
 mod order;
@@ -17,6 +18,9 @@ mod param;
 mod problem;
 mod shape;
 mod single;
+mod size;
+mod steps;
+mod stretch;
 mod table;
 
 #[cfg(test)]
@@ -28,19 +32,33 @@ use std::sync::Arc;
 
 use tidegate_model::{Change, Position, Problem, RelationId, SourceTable, TableName, TableRoute};
 
+use crate::dialect::Dialect;
+
 pub use param::{Param, TextArray, TextCell};
 pub use problem::row_not_found;
 pub use single::Single;
 
 use fold::Fold;
-use outcome::Outcome;
+use stretch::Updates;
 use table::{RowChange, Table};
 
 /// What the applying session may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionRights {
-    /// Whether foreign keys are checked. They are not under `session_replication_role = replica`.
+    /// Whether foreign keys are checked. They are not under `session_replication_role = replica`, and always are on
+    /// CockroachDB.
     pub foreign_keys_enforced: bool,
+}
+
+/// What becomes of a TRUNCATE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TruncateAs {
+    /// The target's own TRUNCATE: quick, but a reader with an older snapshot may see the table empty, and on CockroachDB
+    /// it ends every changefeed of the table.
+    #[default]
+    Truncate,
+    /// A DELETE of every row.
+    Delete,
 }
 
 /// How much of the changes one plan takes in: it ends behind the change that reaches either.
@@ -109,10 +127,11 @@ impl fmt::Display for Operation {
 
 /// Plans the changes of one stream.
 pub struct Planner {
-    /// Parents before children.
+    /// Parents before children, those of a circle next to each other.
     tables: Vec<Table>,
     by_id: HashMap<RelationId, usize>,
     rights: SessionRights,
+    truncate_as: TruncateAs,
     /// One for each table: the stretch that is being folded.
     folds: Vec<Fold>,
 }
@@ -125,11 +144,21 @@ impl fmt::Debug for Planner {
 
 impl Planner {
     /// Makes a planner for the tables of a stream.
-    pub fn new(routes: Vec<TableRoute>, rights: SessionRights) -> Self {
-        let tables: Vec<Table> = order::parents_first(routes).into_iter().map(Table::new).collect();
+    pub fn new(routes: Vec<TableRoute>, rights: SessionRights, dialect: Dialect) -> Self {
+        let referenced: HashSet<TableName> = routes.iter().flat_map(|route| route.map.references.clone()).collect();
+        let table = |(route, circle): (TableRoute, usize)| {
+            let deletes_last = rights.foreign_keys_enforced && referenced.contains(&route.map.target);
+            Table::new(route, dialect, deletes_last, circle)
+        };
+        let tables: Vec<Table> = order::parents_first(routes).into_iter().map(table).collect();
         let by_id = tables.iter().enumerate().map(|(index, table)| (table.route.map.source.id, index)).collect();
-        let folds = tables.iter().map(|_| Fold::new(rights.foreign_keys_enforced)).collect();
-        Planner { tables, by_id, rights, folds }
+        let folds = tables.iter().map(|table| Fold::new(table.keys_stay_taken())).collect();
+        Planner { tables, by_id, rights, truncate_as: TruncateAs::default(), folds }
+    }
+
+    /// Chooses what becomes of a TRUNCATE.
+    pub fn truncating_as(self, truncate_as: TruncateAs) -> Self {
+        Planner { truncate_as, ..self }
     }
 
     /// Plans changes until the limit is reached or there are no more; `None` where there were none at all. Changes that
@@ -139,8 +168,7 @@ impl Planner {
         changes: &mut dyn Iterator<Item = Result<(Position, Change), Problem>>,
         limit: SliceLimit,
     ) -> Result<Option<Plan>, Problem> {
-        // A slice that ended in an error has left its changes behind.
-        self.folds.iter_mut().for_each(|fold| drop(fold.restart()));
+        self.forget();
         let mut plan = Plan::default();
         let (mut bytes, mut taken) = (0, 0);
         while taken == 0 || (taken < limit.changes && bytes < limit.bytes) {
@@ -150,8 +178,33 @@ impl Planner {
             taken += 1;
             self.take(&position, change, &mut plan)?;
         }
-        self.end_stretch(&mut plan.statements);
+        self.end_stretch(Updates::InPlace, &mut plan.statements);
         Ok((taken > 0).then_some(plan))
+    }
+
+    /// Plans all changes so that values may change hands between rows in any way: every changed row of a table is out
+    /// before any is back. `None` where the target cannot do that. Changes that the copy of their table has seen are
+    /// skipped.
+    pub fn replacing(
+        &mut self,
+        changes: &mut dyn Iterator<Item = Result<(Position, Change), Problem>>,
+    ) -> Result<Option<Plan>, Problem> {
+        if self.tables.iter().any(|table| table.dialect.is_cockroach()) {
+            return Ok(None);
+        }
+        self.forget();
+        let mut plan = Plan::default();
+        for next in changes {
+            let (position, change) = next?;
+            self.take(&position, change, &mut plan)?;
+        }
+        self.end_stretch(Updates::OutAndBack, &mut plan.statements);
+        Ok(Some(plan))
+    }
+
+    /// Forgets what was folded. A slice that ended in an error has left its changes behind.
+    fn forget(&mut self) {
+        self.folds.iter_mut().for_each(|fold| drop(fold.restart()));
     }
 
     /// Plans one change by itself; `None` where it is skipped or changes no row. Forgets a slice that was under way.
@@ -165,18 +218,18 @@ impl Planner {
                 (index, self.tables[index].row_change(change.clone(), position)?)
             }
         };
-        self.folds.iter_mut().for_each(|fold| drop(fold.restart()));
+        self.forget();
         let table = &self.tables[index];
         let (operation, row) = single::subject(&change);
         let key = single::readable_key(table, row);
         let (source, target) = (table.route.map.source.name.clone(), table.route.map.target.clone());
         let mut statements = Vec::new();
-        if whole && table.keys_may_meet() {
+        if whole && table.goes_by_whole_rows() {
             self.folds[index].step(change);
         } else {
             self.fold(index, change, &mut statements);
         }
-        self.end_stretch(&mut statements);
+        self.end_stretch(Updates::InPlace, &mut statements);
         Ok(Some(Single { statements, table: target, source, operation, key }))
     }
 
@@ -197,7 +250,7 @@ impl Planner {
             Change::Truncate { tables } => {
                 let emptied = self.all_applicable(tables, position)?;
                 if !emptied.is_empty() {
-                    self.end_stretch(&mut plan.statements);
+                    self.end_stretch(Updates::InPlace, &mut plan.statements);
                     self.truncate(&emptied, &mut plan.statements);
                     plan.rows += 1;
                 }
@@ -216,60 +269,10 @@ impl Planner {
     /// Folds a change in; one that contradicts the stretch ends it and begins the next.
     fn fold(&mut self, index: usize, change: RowChange, out: &mut Vec<Statement>) {
         if let Err(change) = self.folds[index].take(&self.tables[index], change) {
-            self.end_stretch(out);
+            self.end_stretch(Updates::InPlace, out);
             let taken = self.folds[index].take(&self.tables[index], change);
             assert!(taken.is_ok(), "a new stretch takes every change");
         }
-    }
-
-    /// Writes what was folded since the last stretch.
-    fn end_stretch(&mut self, out: &mut Vec<Statement>) {
-        let outcomes = self.tables.iter_mut().zip(&mut self.folds).filter(|(_, fold)| !fold.is_empty());
-        let mut outcomes: Vec<Outcome<'_>> = outcomes.map(|(table, fold)| Outcome::of(fold, table)).collect();
-        if self.rights.foreign_keys_enforced {
-            for outcome in &mut outcomes {
-                outcome.write_inserts(out);
-                outcome.write_updates(out);
-                outcome.write_steps(out);
-            }
-            outcomes.iter_mut().rev().for_each(|outcome| outcome.write_deletes(out));
-        } else {
-            for outcome in &mut outcomes {
-                outcome.write_deletes(out);
-                outcome.write_updates(out);
-                outcome.write_steps(out);
-                outcome.write_inserts(out);
-            }
-        }
-    }
-
-    /// Empties tables. One that an outside table references cannot be truncated, not even in a session without foreign
-    /// keys, so its rows are deleted.
-    fn truncate(&mut self, emptied: &[usize], out: &mut Vec<Statement>) {
-        let inside: HashSet<usize> = emptied.iter().copied().collect();
-        let referenced = |index: &usize| {
-            let target = &self.tables[*index].route.map.target;
-            let mut outside = self.tables.iter().enumerate().filter(|(other, _)| !inside.contains(other));
-            outside.any(|(_, other)| other.route.map.references.contains(target))
-        };
-        // Children first, as deletes go.
-        let mut emptied = emptied.to_vec();
-        emptied.sort_unstable_by(|a, b| b.cmp(a));
-        emptied.dedup();
-        let (deleted, truncated): (Vec<usize>, Vec<usize>) = emptied.into_iter().partition(referenced);
-        let target = |index: usize| self.tables[index].route.map.target.clone();
-        let statement = |sql: String, table| Statement {
-            sql: sql.into(),
-            params: Vec::new(),
-            table,
-            operation: Operation::Truncate,
-            rows: 0,
-        };
-        let targets: Vec<TableName> = truncated.into_iter().map(target).collect();
-        if let Some(first) = targets.first() {
-            out.push(statement(shape::truncate(&targets), first.clone()));
-        }
-        out.extend(deleted.into_iter().map(target).map(|table| statement(shape::delete_all(&table), table)));
     }
 
     fn all_applicable(&mut self, tables: &[Arc<SourceTable>], position: &Position) -> Result<Vec<usize>, Problem> {

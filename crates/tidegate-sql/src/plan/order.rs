@@ -7,37 +7,55 @@ use tidegate_model::{TableName, TableRoute};
 use super::fold::{Fold, NONE};
 use super::table::Table;
 
-/// Sorts routes so that a table comes after those it references. References in a circle cannot be satisfied by any
-/// order: such tables stay in the order given, and the server has the last word.
-pub(crate) fn parents_first(routes: Vec<TableRoute>) -> Vec<TableRoute> {
+/// Sorts routes so that a table comes after those it references, and gives each the number of its circle: tables that
+/// reference each other, on whatever way round, follow one another and have the same number. No order satisfies them.
+pub(crate) fn parents_first(routes: Vec<TableRoute>) -> Vec<(TableRoute, usize)> {
     let place: HashMap<TableName, usize> =
         routes.iter().enumerate().map(|(index, route)| (route.map.target.clone(), index)).collect();
     let parents: Vec<Vec<usize>> = routes
         .iter()
         .map(|route| route.map.references.iter().filter_map(|parent| place.get(parent).copied()).collect())
         .collect();
-    let mut order = Vec::with_capacity(routes.len());
+    let mut children = vec![Vec::new(); routes.len()];
+    for (child, parents) in parents.iter().enumerate() {
+        parents.iter().for_each(|&parent| children[parent].push(child));
+    }
     let mut visited = vec![false; routes.len()];
-    for start in 0..routes.len() {
-        // Depth first without recursion: a chain of references may be long.
-        let mut path = vec![(start, 0)];
-        if std::mem::replace(&mut visited[start], true) {
-            continue;
-        }
-        while let Some((table, next)) = path.last_mut() {
-            if let Some(&parent) = parents[*table].get(*next) {
-                *next += 1;
-                if !std::mem::replace(&mut visited[parent], true) {
-                    path.push((parent, 0));
-                }
-            } else {
-                order.push(*table);
-                path.pop();
+    let mut order = Vec::with_capacity(routes.len());
+    (0..routes.len()).for_each(|start| visit(start, &parents, &mut visited, &mut order));
+    // Who is reached both ways is in the circle (Kosaraju): against the order, from parents to children.
+    let mut visited = vec![false; routes.len()];
+    let mut circle = vec![0; routes.len()];
+    for (last, &start) in order.iter().enumerate().rev() {
+        let mut members = Vec::new();
+        visit(start, &children, &mut visited, &mut members);
+        members.into_iter().for_each(|member| circle[member] = last);
+    }
+    // All that a circle references from outside is before its last member.
+    order.sort_by_key(|&table| circle[table]);
+    let mut routes: Vec<Option<TableRoute>> = routes.into_iter().map(Some).collect();
+    let taken = |index: usize| (routes[index].take().expect("every table is visited once"), circle[index]);
+    order.into_iter().map(taken).collect()
+}
+
+/// Visits what is reached from `start` and was not visited before, depth first, and notes each behind what it leads to.
+/// Without recursion: a chain of references may be long.
+fn visit(start: usize, edges: &[Vec<usize>], visited: &mut [bool], order: &mut Vec<usize>) {
+    if std::mem::replace(&mut visited[start], true) {
+        return;
+    }
+    let mut path = vec![(start, 0)];
+    while let Some((table, next)) = path.last_mut() {
+        if let Some(&other) = edges[*table].get(*next) {
+            *next += 1;
+            if !std::mem::replace(&mut visited[other], true) {
+                path.push((other, 0));
             }
+        } else {
+            order.push(*table);
+            path.pop();
         }
     }
-    let mut routes: Vec<Option<TableRoute>> = routes.into_iter().map(Some).collect();
-    order.into_iter().map(|index| routes[index].take().expect("every table is visited once")).collect()
 }
 
 /// How rows get to their new keys.

@@ -6,20 +6,23 @@ use tidegate_model::Value;
 
 use super::fold::{Entity, Fold, NONE, Step, Values};
 use super::order::{self, Moves};
-use super::param::{Param, Rows, TextArray, TextCell};
+use super::param::{Param, Rows, TextArray};
 use super::shape::{ColumnSet, Shape};
+use super::size::{Room, StatementLimit};
+use super::stretch::Updates;
 use super::table::Table;
 use super::{Operation, Statement};
 
 /// What a stretch of changes left to do in one table.
 pub(crate) struct Outcome<'a> {
-    table: &'a mut Table,
-    rows: Rows,
+    pub(super) table: &'a mut Table,
+    pub(super) rows: Rows,
     entities: Vec<Entity>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     inserts: Vec<u32>,
     deletes: Vec<u32>,
     updates: Vec<u32>,
+    moved: Vec<u32>,
     moves: Moves,
 }
 
@@ -40,47 +43,84 @@ impl<'a> Outcome<'a> {
         }
         let moves = if moved.is_empty() { Moves::default() } else { order::moves(fold, table, &moved) };
         let Fold { rows, entities, steps, .. } = fold.restart();
-        Outcome { table, rows: Arc::new(rows), entities, steps, inserts, deletes, updates, moves }
+        Outcome { table, rows: Arc::new(rows), entities, steps, inserts, deletes, updates, moved, moves }
+    }
+
+    pub fn deletes_last(&self) -> bool {
+        self.table.deletes_last
+    }
+
+    /// Whether the tables of both must be written together.
+    pub fn same_circle(&self, other: &Outcome<'_>) -> bool {
+        self.table.deletes_last && other.table.deletes_last && self.table.circle == other.table.circle
     }
 
     pub fn write_deletes(&mut self, out: &mut Vec<Statement>) {
-        if !self.deletes.is_empty() {
-            let picks: Arc<[u32]> = self.deletes.iter().map(|&entity| self.entities[entity as usize].origin).collect();
-            let params = self.key_params(&picks);
-            self.write(Shape::Delete, Operation::Delete, params, picks.len(), out);
+        self.write_removals_or_arrivals(&Shape::Delete, out);
+    }
+
+    /// Writes the rows that go, or those that are new.
+    fn write_removals_or_arrivals(&mut self, shape: &Shape, out: &mut Vec<Statement>) {
+        let members = self.take(shape);
+        for some in self.split(&members) {
+            let (operation, params) = self.removals_or_arrivals(shape, some);
+            self.write(shape.clone(), operation, params, some.len(), out);
         }
     }
 
-    pub fn write_inserts(&mut self, out: &mut Vec<Statement>) {
-        if !self.inserts.is_empty() {
-            let inserts = std::mem::take(&mut self.inserts);
-            let params = self.value_params(&inserts, |_| true);
-            self.write(Shape::Insert, Operation::Insert, params, inserts.len(), out);
+    fn take(&mut self, shape: &Shape) -> Vec<u32> {
+        std::mem::take(if *shape == Shape::Insert { &mut self.inserts } else { &mut self.deletes })
+    }
+
+    fn removals_or_arrivals(&self, shape: &Shape, members: &[u32]) -> (Operation, Vec<Param>) {
+        if *shape == Shape::Insert {
+            return (Operation::Insert, self.value_params(members, |_| true));
         }
+        let picks: Arc<[u32]> = members.iter().map(|&entity| self.entities[entity as usize].origin).collect();
+        (Operation::Delete, self.key_params(&picks))
     }
 
     /// Updates in the order in which keys become free.
-    pub fn write_updates(&mut self, out: &mut Vec<Statement>) {
+    pub fn write_updates(&mut self, how: Updates, out: &mut Vec<Statement>) {
         let Moves { rotated, levels } = std::mem::take(&mut self.moves);
+        let updates = std::mem::take(&mut self.updates);
+        let moved = std::mem::take(&mut self.moved);
+        if how == Updates::OutAndBack {
+            self.write_replacements(&updates, false, out);
+            self.write_replacements(&moved, true, out);
+            self.write_update_groups(&moved, Find::Moved, out);
+            self.write_update_groups(&updates, Find::InPlace, out);
+            return;
+        }
         if !rotated.is_empty() {
-            self.write_rotation(&rotated, out);
+            let nothing = ColumnSet::of(self.table.route.map.columns.len(), []);
+            self.write_replacement(nothing, true, &rotated, out);
         }
         for level in levels {
             self.write_update_groups(&level, Find::Moving, out);
         }
         self.write_update_groups(&rotated, Find::Moved, out);
-        let updates = std::mem::take(&mut self.updates);
         self.write_update_groups(&updates, Find::InPlace, out);
     }
 
-    /// Moves the keys only; the other columns follow by an update of their own.
-    fn write_rotation(&mut self, rotated: &[u32], out: &mut Vec<Statement>) {
-        let keys = |key: fn(&Entity) -> u32| -> Arc<[u32]> {
-            rotated.iter().map(|&entity| key(&self.entities[entity as usize])).collect()
-        };
-        let mut params = self.key_params(&keys(|entity| entity.origin));
-        params.extend(self.key_params(&keys(|entity| entity.current)));
-        self.write(Shape::Rotate, Operation::Update, params, rotated.len(), out);
+    /// Takes rows out and back with all of their values that a constraint may be about; an ordinary update sets the
+    /// values exactly afterwards, because inside JSON those of JSON types lose their text.
+    fn write_replacements(&mut self, entities: &[u32], rekey: bool, out: &mut Vec<Statement>) {
+        for (set, members) in self.by_columns(entities) {
+            let columns = self.table.route.map.columns.len();
+            let is_json = |column: &usize| self.table.route.map.columns[*column].target_type.starts_with("json");
+            let set = ColumnSet::of(columns, (0..columns).filter(|column| set.contains(*column) && !is_json(column)));
+            if rekey || !set.is_empty() {
+                self.write_replacement(set, rekey, &members, out);
+            }
+        }
+    }
+
+    fn write_replacement(&mut self, set: ColumnSet, rekey: bool, members: &[u32], out: &mut Vec<Statement>) {
+        let picks: Arc<[u32]> = members.iter().map(|&entity| self.entities[entity as usize].origin).collect();
+        let mut params = self.key_params(&picks);
+        params.extend(self.set_params(&set, rekey, members));
+        self.write(Shape::Replace { set, rekey }, Operation::Update, params, members.len(), out);
     }
 
     fn write_update_groups(&mut self, entities: &[u32], find: Find, out: &mut Vec<Statement>) {
@@ -89,16 +129,24 @@ impl<'a> Outcome<'a> {
             if find == Find::Moved && set.is_empty() {
                 continue;
             }
-            let key = |&entity: &u32| {
-                let entity = &self.entities[entity as usize];
-                if find == Find::Moved { entity.current } else { entity.origin }
-            };
-            let keys: Arc<[u32]> = members.iter().map(key).collect();
-            let mut params = self.key_params(&keys);
-            let is_key = |column| self.table.route.map.key.contains(&column);
-            params.extend(self.value_params(&members, |column| set.contains(column) || (rekey && is_key(column))));
-            self.write(Shape::Update { set, rekey }, Operation::Update, params, members.len(), out);
+            for some in self.split(&members) {
+                let key = |&entity: &u32| {
+                    let entity = &self.entities[entity as usize];
+                    if find == Find::Moved { entity.current } else { entity.origin }
+                };
+                let keys: Arc<[u32]> = some.iter().map(key).collect();
+                let mut params = self.key_params(&keys);
+                params.extend(self.set_params(&set, rekey, some));
+                let shape = Shape::Update { set: set.clone(), rekey };
+                self.write(shape, Operation::Update, params, some.len(), out);
+            }
         }
+    }
+
+    /// The values of the columns of `set`, and with `rekey` of the new key, in the order of the columns.
+    fn set_params(&self, set: &ColumnSet, rekey: bool, members: &[u32]) -> Vec<Param> {
+        let is_key = |column| self.table.route.map.key.contains(&column);
+        self.value_params(members, |column| set.contains(column) || (rekey && is_key(column)))
     }
 
     /// Groups entities by the set of columns outside the key whose values are known.
@@ -123,6 +171,35 @@ impl<'a> Outcome<'a> {
         groups
     }
 
+    /// Cuts rows into those of one statement.
+    fn split<'b>(&self, members: &'b [u32]) -> Vec<&'b [u32]> {
+        self.limit().split(members, |entity| self.bytes_of(*entity))
+    }
+
+    pub(super) fn limit(&self) -> StatementLimit {
+        StatementLimit::of(self.table)
+    }
+
+    /// Returns about how many bytes a row takes in a statement, at most.
+    fn bytes_of(&self, entity: u32) -> u64 {
+        let Entity { origin, values, .. } = &self.entities[entity as usize];
+        let size = |row: u32| if row == NONE { 0 } else { self.rows[row as usize].memory_bytes() };
+        let values = match values {
+            Values::Absent => 0,
+            Values::Row(row) => size(*row),
+            Values::Merged(picks) => picks.iter().enumerate().map(|(column, &row)| self.cell_bytes(row, column)).sum(),
+        };
+        let key = self.table.route.map.key.iter().map(|&column| self.cell_bytes(*origin, column)).sum::<u64>();
+        values + key
+    }
+
+    fn cell_bytes(&self, row: u32, column: usize) -> u64 {
+        match self.rows.get(row as usize).map(|row| row.value(column)) {
+            Some(Value::Text(text)) => text.len() as u64 + 4,
+            _ => 4,
+        }
+    }
+
     fn key_params(&self, picks: &Arc<[u32]>) -> Vec<Param> {
         let array = |&column| Param::TextArray(TextArray::new(&self.rows, picks, column));
         self.table.route.map.key.iter().map(array).collect()
@@ -143,7 +220,7 @@ impl<'a> Outcome<'a> {
             .collect()
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         shape: Shape,
         operation: Operation,
@@ -155,73 +232,53 @@ impl<'a> Outcome<'a> {
         self.push(shape, operation, params, rows as u64, out);
     }
 
-    fn push(&mut self, shape: Shape, operation: Operation, params: Vec<Param>, rows: u64, out: &mut Vec<Statement>) {
+    pub(super) fn push(
+        &mut self,
+        shape: Shape,
+        operation: Operation,
+        params: Vec<Param>,
+        rows: u64,
+        out: &mut Vec<Statement>,
+    ) {
         let sql = self.table.text_of(&shape);
         out.push(Statement { sql, params, table: self.table.route.map.target.clone(), operation, rows });
     }
+}
 
-    /// Changes that were not folded, in source order. Runs of inserts are one statement.
-    pub fn write_steps(&mut self, out: &mut Vec<Statement>) {
-        let steps = std::mem::take(&mut self.steps);
-        let mut run = Vec::new();
-        for step in steps {
-            match step {
-                Step::Insert(row) => run.push(row),
-                Step::Delete(old) => {
-                    self.write_run(&mut run, out);
-                    self.write_delete_one(old, out);
-                }
-                Step::Update { old, new } => {
-                    self.write_run(&mut run, out);
-                    self.write_update_one(old, new, out);
-                }
-            }
+/// Writes the new rows, or those that go, of tables that reference each other in a circle: by one statement, at whose
+/// end the foreign keys hold. If that would be too large, one after another; the server judges it.
+pub(crate) fn write_together(circle: &mut [Outcome<'_>], shape: &Shape, out: &mut Vec<Statement>) {
+    let pending = |outcome: &Outcome<'_>| {
+        if *shape == Shape::Insert { !outcome.inserts.is_empty() } else { !outcome.deletes.is_empty() }
+    };
+    let mut room = Room::of_circle();
+    for outcome in circle.iter() {
+        let members = if *shape == Shape::Insert { &outcome.inserts } else { &outcome.deletes };
+        members.iter().for_each(|entity| room.take(outcome.bytes_of(*entity)));
+    }
+    if circle.iter().filter(|outcome| pending(outcome)).count() < 2 || room.is_over() {
+        let each = |outcome: &mut Outcome<'_>| outcome.write_removals_or_arrivals(shape, out);
+        if *shape == Shape::Insert {
+            circle.iter_mut().for_each(each);
+        } else {
+            circle.iter_mut().rev().for_each(each);
         }
-        self.write_run(&mut run, out);
+        return;
     }
-
-    fn write_run(&mut self, run: &mut Vec<u32>, out: &mut Vec<Statement>) {
-        if run.is_empty() {
-            return;
-        }
-        let picks: Arc<[u32]> = run.drain(..).collect();
-        let columns = self.table.route.map.columns.len();
-        let params = (0..columns).map(|column| Param::TextArray(TextArray::new(&self.rows, &picks, column))).collect();
-        self.write(Shape::Insert, Operation::Insert, params, picks.len(), out);
+    let (mut params, mut rows, mut kind) = (Vec::new(), 0, Operation::Insert);
+    let mut written: Vec<&Outcome<'_>> = Vec::new();
+    for outcome in circle.iter_mut().filter(|outcome| pending(outcome)) {
+        let members = outcome.take(shape);
+        let (operation, more) = outcome.removals_or_arrivals(shape, &members);
+        params.extend(more);
+        params.push(Param::Rows(members.len() as i64));
+        rows += members.len() as u64;
+        kind = operation;
+        written.push(outcome);
     }
-
-    fn write_delete_one(&mut self, old: u32, out: &mut Vec<Statement>) {
-        let nulls = self.nulls(old);
-        let params = self.cells(old, |column| !nulls.contains(column));
-        self.push(Shape::DeleteOne { nulls }, Operation::Delete, params, 1, out);
-    }
-
-    fn write_update_one(&mut self, old: u32, new: u32, out: &mut Vec<Statement>) {
-        let nulls = self.nulls(old);
-        let (before, after) = (&self.rows[old as usize], &self.rows[new as usize]);
-        let is_set = |&column: &usize| {
-            let value = after.value(column);
-            let key_stays = self.table.route.map.key.contains(&column) && value == before.value(column);
-            value != Value::Unchanged && !key_stays
-        };
-        let set = ColumnSet::of(after.len(), (0..after.len()).filter(is_set));
-        let mut params = self.cells(old, |column| !nulls.contains(column));
-        params.extend(self.cells(new, |column| set.contains(column)));
-        self.push(Shape::UpdateOne { nulls, set }, Operation::Update, params, 1, out);
-    }
-
-    fn nulls(&self, row: u32) -> ColumnSet {
-        let row = &self.rows[row as usize];
-        ColumnSet::of(row.len(), (0..row.len()).filter(|&column| row.value(column) == Value::Null))
-    }
-
-    fn cells(&self, row: u32, wanted: impl Fn(usize) -> bool) -> Vec<Param> {
-        let columns = 0..self.table.route.map.columns.len();
-        columns
-            .filter(|&column| wanted(column))
-            .map(|column| Param::Text(TextCell::new(&self.rows, row, column)))
-            .collect()
-    }
+    let tables: Vec<&Table> = written.iter().map(|outcome| &*outcome.table).collect();
+    let sql = shape.together(&tables).into();
+    out.push(Statement { sql, params, table: tables[0].route.map.target.clone(), operation: kind, rows });
 }
 
 /// Under which key an update finds its rows.

@@ -11,10 +11,18 @@ use tidegate_model::{
 
 use super::problem;
 use super::shape::Shape;
+use crate::dialect::Dialect;
 
 /// A route with what is derived from it once.
 pub(crate) struct Table {
     pub route: TableRoute,
+    /// What its server speaks.
+    pub dialect: Dialect,
+    /// Whether its rows must not go before those that reference them are changed: foreign keys are enforced, and one
+    /// references it.
+    pub deletes_last: bool,
+    /// The circle of references that it is part of: tables with one number reference each other.
+    pub circle: usize,
     /// Indices of the columns outside the key.
     pub others: Vec<usize>,
     /// SQL texts made so far. Bounded by the sets of columns that updates really leave out.
@@ -38,9 +46,10 @@ pub(crate) enum RowChange {
 }
 
 impl Table {
-    pub fn new(route: TableRoute) -> Self {
+    pub fn new(route: TableRoute, dialect: Dialect, deletes_last: bool, circle: usize) -> Self {
         let others = (0..route.map.columns.len()).filter(|index| !route.map.key.contains(index)).collect();
-        Table { route, others, texts: HashMap::new(), seen: None, hashes: RandomState::default() }
+        let (texts, hashes) = (HashMap::new(), RandomState::default());
+        Table { route, dialect, deletes_last, circle, others, texts, seen: None, hashes }
     }
 
     /// Returns whether a change at `position` is to be applied; changes that the copy has seen are not.
@@ -69,6 +78,17 @@ impl Table {
     /// and PostgreSQL takes no deferrable index as a replica identity, which leaves FULL.
     pub fn keys_may_meet(&self) -> bool {
         self.route.map.source.replica_identity == ReplicaIdentity::Full
+    }
+
+    /// Whether a key that the target had must not be taken by another row in the same stretch: rows go last, or rows
+    /// that change places cannot be written at once.
+    pub fn keys_stay_taken(&self) -> bool {
+        self.deletes_last || self.dialect.is_cockroach()
+    }
+
+    /// Whether a single change finds its row by the whole old row. CockroachDB never holds two rows with one key.
+    pub fn goes_by_whole_rows(&self) -> bool {
+        self.keys_may_meet() && !self.dialect.is_cockroach()
     }
 
     pub fn key_columns(&self) -> impl Iterator<Item = &ColumnMap> {

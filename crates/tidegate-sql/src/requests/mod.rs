@@ -15,7 +15,9 @@ use serde_json::Value;
 use tidegate_model::Problem;
 use tokio::time::sleep;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
+use crate::retry;
 use crate::state::{StateKey, failed};
 
 pub use serve::{RequestServer, serve_drains};
@@ -62,11 +64,9 @@ pub async fn ask(client: &Client, key: &StateKey, request: &Request) -> Result<(
     );
     let (migration, stream) = (key.migration.as_str(), key.stream.as_str());
     let arguments = request.arguments.to_string();
-    let new = client
-        .execute(&sql, &[&migration, &stream, &request.id, &request.kind, &arguments])
-        .await
-        .map_err(failed("leave a request"))?;
-    if new == 1 {
+    let params: [&(dyn ToSql + Sync); 5] = [&migration, &stream, &request.id, &request.kind, &arguments];
+    let new = retry::repeatable(|| async { client.execute(&sql, &params).await.map_err(failed("leave a request")) });
+    if new.await? == 1 {
         return Ok(());
     }
     let sql = format!(
@@ -74,9 +74,9 @@ pub async fn ask(client: &Client, key: &StateKey, request: &Request) -> Result<(
         key.table("request"),
         key.condition()
     );
-    let same =
-        client.query_one(&sql, &[&request.id, &request.kind, &arguments]).await.map_err(failed("leave a request"))?;
-    if same.get(0) {
+    let params: [&(dyn ToSql + Sync); 3] = [&request.id, &request.kind, &arguments];
+    let same = retry::repeatable(|| async { client.query_one(&sql, &params).await.map_err(failed("leave a request")) });
+    if same.await?.get(0) {
         return Ok(());
     }
     Err(Problem::definite(
@@ -94,7 +94,9 @@ pub async fn request_state(client: &Client, key: &StateKey, id: &str) -> Result<
         key.table("request"),
         key.condition()
     );
-    let row = client.query_opt(&sql, &[&id]).await.map_err(failed("look for an answer"))?;
+    let row =
+        retry::repeatable(|| async { client.query_opt(&sql, &[&id]).await.map_err(failed("look for an answer")) });
+    let row = row.await?;
     let json = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
     Ok(row.map(|row| match row.get::<_, &str>(0) {
         "asked" => RequestState::Asked,

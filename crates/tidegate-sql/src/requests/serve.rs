@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{DRAIN, Request};
+use crate::retry;
 use crate::state::{Lease, failed};
 
 /// How often an owner looks for requests.
@@ -44,7 +45,10 @@ impl<'a> RequestServer<'a> {
             self.lease.key.condition(),
             self.owned(),
         );
-        let rows = self.client.query(&sql, &[]).await.map_err(failed("look for requests"))?;
+        // A lost answer leaves requests taken by nobody, which a new server takes again.
+        let rows =
+            retry::collided(|| async { self.client.query(&sql, &[]).await.map_err(failed("look for requests")) });
+        let rows = rows.await?;
         let arguments = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
         Ok(rows
             .iter()
@@ -76,13 +80,16 @@ impl<'a> RequestServer<'a> {
             self.lease.key.condition(),
             self.owned(),
         );
-        self.client.execute(&sql, params).await.map(drop).map_err(failed("answer a request"))
+        retry::repeatable(|| async {
+            self.client.execute(&sql, params).await.map(drop).map_err(failed("answer a request"))
+        })
+        .await
     }
 
     /// The condition that the stream is still this owner's.
     fn owned(&self) -> String {
         format!(
-            "EXISTS (SELECT FROM {} WHERE {} AND shard = 0 AND epoch = {})",
+            "EXISTS (SELECT 1 FROM {} WHERE {} AND shard = 0 AND epoch = {})",
             self.lease.key.table("checkpoint"),
             self.lease.key.condition(),
             self.lease.epoch

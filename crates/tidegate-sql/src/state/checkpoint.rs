@@ -1,10 +1,14 @@
 //! The checkpoint row: how far the target is, and which epoch may move it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 use tidegate_model::{Position, Problem, Timestamp};
 use tokio_postgres::{Client, Row};
 
 use super::{Lease, StateKey, failed};
+use crate::retry::{self, AMBIGUOUS};
 
 /// What the checkpoint row says.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +24,8 @@ pub struct CheckpointRow {
     pub committed_at: Option<Timestamp>,
 }
 
-pub(super) const COLUMNS: &str =
-    "epoch, position, history::text, (extract(epoch FROM committed_at) * 1000000)::bigint AS committed_at";
+/// A time is read as such: a number of seconds would lose digits at a server that computes with floating-point numbers.
+pub(super) const COLUMNS: &str = "epoch, position, history::text AS history, committed_at";
 
 impl CheckpointRow {
     pub(super) fn from_row(row: &Row) -> Result<Self, Problem> {
@@ -29,16 +33,24 @@ impl CheckpointRow {
         let position = position.map(|text| text.parse()).transpose().map_err(unreadable)?;
         let history: Option<String> = row.get(2);
         let history = history.map(|text| serde_json::from_str(&text)).transpose().map_err(unreadable)?;
-        let committed_at: Option<i64> = row.get(3);
-        Ok(CheckpointRow { epoch: row.get(0), position, history, committed_at: committed_at.map(Timestamp) })
+        let committed_at: Option<SystemTime> = row.get(3);
+        Ok(CheckpointRow { epoch: row.get(0), position, history, committed_at: committed_at.map(timestamp) })
     }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let micros = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => micros(since),
+        Err(before) => -micros(before.duration()),
+    })
 }
 
 /// Reads the checkpoint row; `None` where the stream has none.
 pub async fn read_checkpoint(client: &Client, key: &StateKey) -> Result<Option<CheckpointRow>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM {} WHERE {} AND shard = 0", key.table("checkpoint"), key.condition());
-    let row = client.query_opt(&sql, &[]).await.map_err(failed("read the checkpoint"))?;
-    row.as_ref().map(CheckpointRow::from_row).transpose()
+    let row = retry::repeatable(|| async { client.query_opt(&sql, &[]).await.map_err(failed("read the checkpoint")) });
+    row.await?.as_ref().map(CheckpointRow::from_row).transpose()
 }
 
 /// Records that a start point is about to be made in `history`, and that none is known. Fails where another epoch
@@ -76,10 +88,20 @@ async fn store(client: &Client, lease: &Lease, set: &str, texts: &[&String], whe
         lease.epoch
     );
     let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = texts.iter().map(|text| *text as _).collect();
-    if client.execute(&sql, &params).await.map_err(failed("store the checkpoint"))? == 1 {
+    let ambiguous = AtomicBool::new(false);
+    let stored = retry::repeatable(|| async {
+        let stored = client.execute(&sql, &params).await.map_err(failed("store the checkpoint"));
+        if stored.as_ref().is_err_and(|problem| retry::sqlstate(problem) == Some(AMBIGUOUS)) {
+            ambiguous.store(true, Ordering::Relaxed);
+        }
+        stored
+    });
+    if stored.await? == 1 {
         return Ok(());
     }
     match read_checkpoint(client, &lease.key).await? {
+        // The attempt with the lost answer has stored it, and nobody else may.
+        Some(row) if row.epoch == lease.epoch && ambiguous.into_inner() => Ok(()),
         Some(row) if row.epoch == lease.epoch => Err(Problem::bug(
             "ST010",
             "the start point of the stream was to be stored twice",

@@ -3,57 +3,72 @@
 /// The version of the state that this program writes and reads.
 pub(super) const VERSION: i32 = 1;
 
-/// Where each step brings the two parts of the schema. `{s}` stands for the schema.
+/// Where each step brings the two parts of the schema. Texts that both servers take: `{s}` stands for the schema,
+/// `{hot}` for what a server wants to know of a table that is rewritten all the time. Each statement stands alone and
+/// may be repeated, because CockroachDB makes no tables in a transaction.
 pub(super) struct Step {
     pub(super) version: i32,
     /// On both databases.
-    pub(super) common: &'static str,
+    pub(super) common: &'static [&'static str],
     /// In the target of a stream.
-    pub(super) stream: &'static str,
+    pub(super) stream: &'static [&'static str],
 }
 
-pub(super) const STEPS: [Step; 1] = [Step { version: 1, common: COMMON_1, stream: STREAM_1 }];
+/// The tables that are rewritten all the time.
+pub(super) const HOT: [&str; 2] = ["checkpoint", "owner"];
 
-const COMMON_1: &str = "
-CREATE TABLE {s}.migration (
+/// The table that says which steps were done.
+pub(super) const SCHEMA_VERSION: &str = "
+CREATE TABLE IF NOT EXISTS {s}.schema_version (
+    part text NOT NULL,
+    version INT4 NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (part, version)
+)";
+
+pub(super) const STEPS: [Step; 1] = [Step { version: 1, common: &COMMON_1, stream: &STREAM_1 }];
+
+const COMMON_1: [&str; 1] = ["
+CREATE TABLE IF NOT EXISTS {s}.migration (
     migration text PRIMARY KEY,
-    generation bigint NOT NULL,
+    generation INT8 NOT NULL,
     phase text NOT NULL,
     turning text,
     side text NOT NULL,
     settings jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-";
+)"];
 
-/// The checkpoint and owner rows are rewritten all the time: room on their page lets each new version stay there.
-const STREAM_1: &str = "
-CREATE TABLE {s}.checkpoint (
+const STREAM_1: [&str; 6] = [
+    "
+CREATE TABLE IF NOT EXISTS {s}.checkpoint (
     migration text NOT NULL,
     stream text NOT NULL,
-    shard int NOT NULL DEFAULT 0,
-    epoch bigint NOT NULL,
+    shard INT4 NOT NULL DEFAULT 0,
+    epoch INT8 NOT NULL,
     position text,
     history jsonb,
     committed_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, stream, shard)
-) WITH (fillfactor = 20);
-CREATE TABLE {s}.owner (
+){hot}",
+    "
+CREATE TABLE IF NOT EXISTS {s}.owner (
     migration text NOT NULL,
     stream text NOT NULL,
-    epoch bigint NOT NULL,
+    epoch INT8 NOT NULL,
     host text NOT NULL,
-    pid int NOT NULL,
+    pid INT4 NOT NULL,
     process text NOT NULL,
-    backend_pid int NOT NULL,
+    backend_pid INT4 NOT NULL,
     heartbeat timestamptz NOT NULL,
     status jsonb,
     error jsonb,
     stopped_at timestamptz,
     PRIMARY KEY (migration, stream)
-) WITH (fillfactor = 20);
-CREATE TABLE {s}.copy_table (
+){hot}",
+    "
+CREATE TABLE IF NOT EXISTS {s}.copy_table (
     migration text NOT NULL,
     stream text NOT NULL,
     source_table text NOT NULL,
@@ -61,24 +76,25 @@ CREATE TABLE {s}.copy_table (
     state text NOT NULL,
     route jsonb,
     format text,
-    rows_estimated bigint NOT NULL DEFAULT 0,
-    rows bigint NOT NULL DEFAULT 0,
-    bytes bigint NOT NULL DEFAULT 0,
-    copies int NOT NULL DEFAULT 0,
+    rows_estimated INT8 NOT NULL DEFAULT 0,
+    copies INT4 NOT NULL DEFAULT 0,
     PRIMARY KEY (migration, stream, source_table)
-);
-CREATE TABLE {s}.copy_chunk (
+)",
+    "
+CREATE TABLE IF NOT EXISTS {s}.copy_chunk (
     migration text NOT NULL,
     stream text NOT NULL,
     source_table text NOT NULL,
-    chunk bigint NOT NULL,
-    first_page bigint NOT NULL,
-    end_page bigint NOT NULL,
-    rows bigint NOT NULL,
-    bytes bigint NOT NULL,
+    chunk INT8 NOT NULL,
+    first_page INT8 NOT NULL,
+    end_page INT8 NOT NULL,
+    rows INT8 NOT NULL,
+    bytes INT8 NOT NULL,
+    whole bool NOT NULL,
     PRIMARY KEY (migration, stream, source_table, chunk)
-);
-CREATE TABLE {s}.target_object (
+)",
+    "
+CREATE TABLE IF NOT EXISTS {s}.target_object (
     migration text NOT NULL,
     stream text NOT NULL,
     target_table text NOT NULL,
@@ -87,8 +103,9 @@ CREATE TABLE {s}.target_object (
     definition text NOT NULL,
     state text NOT NULL,
     PRIMARY KEY (migration, stream, target_table, kind, name)
-);
-CREATE TABLE {s}.request (
+)",
+    "
+CREATE TABLE IF NOT EXISTS {s}.request (
     migration text NOT NULL,
     stream text NOT NULL,
     id text NOT NULL,
@@ -100,5 +117,5 @@ CREATE TABLE {s}.request (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, stream, id)
-);
-";
+)",
+];

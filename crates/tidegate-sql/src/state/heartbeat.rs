@@ -163,7 +163,7 @@ impl Keeper {
         if !beat(session, &self.lease, &self.myself, &status).await? {
             return Ok(false);
         }
-        if !self.locked {
+        if !self.locked && !session.is_cockroach() {
             // Taking the lock twice in one session is harmless: both go when the session ends.
             self.locked = try_lock(session, &self.lease.key).await?;
             if !self.locked {

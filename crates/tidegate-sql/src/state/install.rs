@@ -1,12 +1,17 @@
 //! Makes the state tables, and brings those of an older version up to date.
 
+use tidegate_connect::Session;
 use tidegate_model::Problem;
 use tokio_postgres::Client;
 use tracing::info;
 
-use super::ddl::{STEPS, Step, VERSION};
-use super::failed;
+use super::ddl::{SCHEMA_VERSION, STEPS, Step, VERSION};
 use super::schema::{StateSchema, advisory_key};
+use super::{cockroach, failed};
+use crate::dialect::Dialect;
+
+/// Room on the page of a row that is rewritten all the time lets each new version stay there.
+const FILLFACTOR: &str = " WITH (fillfactor = 20)";
 
 /// Which state tables a database needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +23,17 @@ pub enum Part {
 }
 
 /// Tables that come and go together.
-struct Piece {
+pub(super) struct Piece {
     /// What `schema_version` calls it.
-    name: &'static str,
-    ddl: fn(&Step) -> &'static str,
+    pub(super) name: &'static str,
+    pub(super) ddl: fn(&Step) -> &'static [&'static str],
 }
 
 const PIECES: [Piece; 2] =
     [Piece { name: "common", ddl: |step| step.common }, Piece { name: "stream", ddl: |step| step.stream }];
 
 impl Part {
-    fn pieces(self) -> &'static [Piece] {
+    pub(super) fn pieces(self) -> &'static [Piece] {
         match self {
             Part::Common => &PIECES[..1],
             Part::Stream => &PIECES,
@@ -38,10 +43,17 @@ impl Part {
 
 /// Makes what is missing of the state tables. Safe to repeat and to run at the same time from several processes; a
 /// state that is up to date is only read. A state written by a newer program is refused.
-pub async fn install(client: &Client, schema: &StateSchema, part: Part) -> Result<(), Problem> {
-    if is_installed(client, schema, part).await? {
+pub async fn install(session: &Session, schema: &StateSchema, part: Part) -> Result<(), Problem> {
+    if is_installed(session, schema, part).await? {
         return Ok(());
     }
+    match Dialect::of(session) {
+        Dialect::Postgres => install_in_transaction(session, schema, part).await,
+        Dialect::Cockroach => cockroach::install(session, schema, part).await,
+    }
+}
+
+async fn install_in_transaction(client: &Client, schema: &StateSchema, part: Part) -> Result<(), Problem> {
     client.batch_execute("BEGIN").await.map_err(failed("begin"))?;
     let done = install_locked(client, schema, part).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -71,36 +83,52 @@ async fn install_locked(client: &Client, schema: &StateSchema, part: Part) -> Re
     for Piece { name, ddl } in part.pieces() {
         let from = version(client, schema, name).await?;
         for step in STEPS.iter().filter(|step| step.version > from) {
-            let sql = ddl(step).replace("{s}", &format!("\"{schema}\""));
-            client.batch_execute(&sql).await.map_err(failed("make the state tables"))?;
-            let sql = format!("INSERT INTO {} (part, version) VALUES ($1, $2)", schema.table("schema_version"));
-            client.execute(&sql, &[name, &step.version]).await.map_err(failed("record the schema version"))?;
-            info!(%schema, part = name, version = step.version, "state schema migrated");
+            for sql in ddl(step) {
+                let sql = statement(sql, schema, FILLFACTOR);
+                client.batch_execute(&sql).await.map_err(failed("make the state tables"))?;
+            }
+            record(client, schema, name, step.version).await?;
         }
     }
     Ok(())
 }
 
+/// Writes a statement of a step for a schema and a server.
+pub(super) fn statement(sql: &str, schema: &StateSchema, hot: &str) -> String {
+    sql.replace("{s}", &format!("\"{schema}\"")).replace("{hot}", hot)
+}
+
+/// Records that a part has a version. May be repeated.
+pub(super) async fn record(client: &Client, schema: &StateSchema, part: &str, version: i32) -> Result<(), Problem> {
+    let sql = format!(
+        "INSERT INTO {} (part, version) VALUES ($1, $2::INT4) ON CONFLICT (part, version) DO NOTHING",
+        schema.table("schema_version")
+    );
+    client.execute(&sql, &[&part, &version]).await.map_err(failed("record the schema version"))?;
+    info!(%schema, part, version, "state schema migrated");
+    Ok(())
+}
+
+/// Returns whether the schema is there.
+pub(super) async fn schema_exists(client: &Client, schema: &StateSchema) -> Result<bool, Problem> {
+    let sql = "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = $1";
+    let row = client.query_one(sql, &[&schema.as_str()]).await.map_err(failed("look for the schema"))?;
+    Ok(row.get::<_, i64>(0) > 0)
+}
+
 /// `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do, so it is looked
 /// for first: an administrator may have made the schema for a role without that right.
 async fn make_schema(client: &Client, schema: &StateSchema) -> Result<(), Problem> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-    let row = client.query_one(sql, &[&schema.as_str()]).await.map_err(failed("look for the schema"))?;
-    if !row.get::<_, bool>(0) {
+    if !schema_exists(client, schema).await? {
         let sql = format!("CREATE SCHEMA \"{schema}\"");
         client.batch_execute(&sql).await.map_err(failed("make the state schema"))?;
     }
-    let sql = format!(
-        "CREATE TABLE IF NOT EXISTS {} (part text NOT NULL, version int NOT NULL, \
-         applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (part, version))",
-        schema.table("schema_version")
-    );
-    client.batch_execute(&sql).await.map_err(failed("make the state tables"))
+    client.batch_execute(&statement(SCHEMA_VERSION, schema, "")).await.map_err(failed("make the state tables"))
 }
 
 /// Returns the version of a part, 0 where there is none.
-async fn version(client: &Client, schema: &StateSchema, part: &str) -> Result<i32, Problem> {
-    let sql = format!("SELECT coalesce(max(version), 0) FROM {} WHERE part = $1", schema.table("schema_version"));
+pub(super) async fn version(client: &Client, schema: &StateSchema, part: &str) -> Result<i32, Problem> {
+    let sql = format!("SELECT coalesce(max(version), 0)::INT4 FROM {} WHERE part = $1", schema.table("schema_version"));
     let row = client.query_one(&sql, &[&part]).await.map_err(failed("read the schema version"))?;
     let version = row.get(0);
     if version > VERSION {

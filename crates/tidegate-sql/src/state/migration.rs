@@ -7,6 +7,7 @@ use tidegate_model::{MigrationName, Problem};
 use tokio_postgres::Client;
 
 use super::{Part, StateSchema, failed, is_installed};
+use crate::retry;
 
 /// Which end of a migration a database is. Fixed for ever: a turn changes the direction, not the sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,10 @@ pub async fn read_migration(
         "SELECT generation, phase, turning, side, settings::text FROM {} WHERE migration = $1",
         schema.table("migration")
     );
-    let row = client.query_opt(&sql, &[&name.as_str()]).await.map_err(failed("read the migration"))?;
+    let row = retry::repeatable(|| async {
+        client.query_opt(&sql, &[&name.as_str()]).await.map_err(failed("read the migration"))
+    });
+    let row = row.await?;
     Ok(row.map(|row| MigrationRow {
         generation: row.get(0),
         phase: row.get(1),
@@ -130,11 +134,11 @@ pub async fn write_migration(
         schema.table("migration")
     );
     let settings = settings.to_string();
-    client
-        .execute(&sql, &[&name.as_str(), &side.as_str(), &settings])
-        .await
-        .map(drop)
-        .map_err(failed("write the migration"))
+    let written = retry::repeatable(|| async {
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&name.as_str(), &side.as_str(), &settings];
+        client.execute(&sql, &params).await.map_err(failed("write the migration"))
+    });
+    written.await.map(drop)
 }
 
 fn wrong_side(name: &MigrationName, asked: Side, stored: &str) -> Problem {

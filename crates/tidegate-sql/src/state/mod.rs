@@ -11,6 +11,7 @@
 //! checkpoint row and fails where it is not its own; see [`Lease`].
 
 mod checkpoint;
+mod cockroach;
 mod ddl;
 mod heartbeat;
 mod install;
@@ -20,6 +21,7 @@ mod owner;
 mod ownership;
 mod process;
 mod schema;
+mod transaction;
 
 pub use checkpoint::{CheckpointRow, forget_start, read_checkpoint, store_history, store_intention, store_start};
 pub use heartbeat::Ownership;
@@ -33,6 +35,7 @@ pub(crate) use checkpoint::displaced;
 pub(crate) use process::unique;
 pub(crate) use schema::table_text;
 pub use schema::{StateKey, StateSchema};
+pub(crate) use transaction::{begin_sql, under_lease};
 
 use tidegate_model::Problem;
 use tokio_postgres::Error;

@@ -1,12 +1,17 @@
 //! The owner row: who owns a stream, what it last said of itself, and how it ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate_connect::Session;
 use tidegate_model::Problem;
 use tokio_postgres::Client;
 
+use super::process::Living;
 use super::{Lease, StateKey, failed};
+use crate::dialect::Dialect;
+use crate::retry;
 
 /// What the owner row says.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +24,7 @@ pub struct OwnerRow {
     pub pid: i32,
     /// Names the process for ever.
     pub process: String,
-    /// The backend of the session that holds the stream's advisory lock.
+    /// The backend of the session that holds the stream's advisory lock; 0 at CockroachDB, which has none.
     pub backend_pid: i32,
     /// How long ago it last gave a sign of life, by the database's clock.
     pub heartbeat_age_seconds: f64,
@@ -47,12 +52,13 @@ impl OwnerRow {
 pub async fn read_owner(client: &Client, key: &StateKey) -> Result<Option<OwnerRow>, Problem> {
     let sql = format!(
         "SELECT epoch, host, pid, process, backend_pid, \
-         extract(epoch FROM clock_timestamp() - heartbeat)::float8, status::text, error::text, stopped_at IS NOT NULL \
+         extract(epoch FROM clock_timestamp() - heartbeat)::FLOAT8, status::text, error::text, stopped_at IS NOT NULL \
          FROM {} WHERE {}",
         key.table("owner"),
         key.condition()
     );
-    let row = client.query_opt(&sql, &[]).await.map_err(failed("read the owner"))?;
+    let row =
+        retry::repeatable(|| async { client.query_opt(&sql, &[]).await.map_err(failed("read the owner")) }).await?;
     let json = |text: Option<&str>| text.and_then(|text| serde_json::from_str(text).ok());
     Ok(row.map(|row| OwnerRow {
         epoch: row.get(0),
@@ -72,38 +78,53 @@ pub async fn read_owner(client: &Client, key: &StateKey) -> Result<Option<OwnerR
 pub(super) struct Myself {
     pub(super) host: String,
     pub(super) pid: i32,
-    pub(super) process: String,
+    pub(super) living: Arc<Living>,
 }
 
 impl Myself {
     pub(super) fn here() -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        Myself { host: super::process::host(), pid, process: super::process::unique() }
+        Myself { host: super::process::host(), pid, living: Arc::new(Living::new()) }
+    }
+
+    /// Names this owner for ever.
+    pub(super) fn process(&self) -> &str {
+        self.living.name()
+    }
+}
+
+/// What the owner row says of the session that writes it.
+fn backend_sql(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "pg_backend_pid()",
+        Dialect::Cockroach => "0",
     }
 }
 
 /// Writes the row of a new owner, in the transaction that takes the epoch.
-pub(super) async fn write_owner(client: &Client, lease: &Lease, myself: &Myself) -> Result<(), Problem> {
+pub(super) async fn write_owner(session: &Session, lease: &Lease, myself: &Myself) -> Result<(), Problem> {
     let sql = format!(
         "INSERT INTO {} (migration, stream, epoch, host, pid, process, backend_pid, heartbeat) \
-         VALUES ($1, $2, $3, $4, $5, $6, pg_backend_pid(), clock_timestamp()) \
-         ON CONFLICT (migration, stream) DO UPDATE SET epoch = EXCLUDED.epoch, host = EXCLUDED.host, \
-         pid = EXCLUDED.pid, process = EXCLUDED.process, backend_pid = EXCLUDED.backend_pid, \
-         heartbeat = EXCLUDED.heartbeat, error = NULL, stopped_at = NULL",
-        lease.key.table("owner")
+         VALUES ($1, $2, $3::INT8, $4, $5::INT4, $6, {}, clock_timestamp()) \
+         ON CONFLICT (migration, stream) DO UPDATE SET epoch = excluded.epoch, host = excluded.host, \
+         pid = excluded.pid, process = excluded.process, backend_pid = excluded.backend_pid, \
+         heartbeat = excluded.heartbeat, error = NULL, stopped_at = NULL",
+        lease.key.table("owner"),
+        backend_sql(Dialect::of(session)),
     );
     let (migration, stream) = (lease.key.migration.as_str(), lease.key.stream.as_str());
-    client
-        .execute(&sql, &[&migration, &stream, &lease.epoch, &myself.host, &myself.pid, &myself.process])
+    session
+        .execute(&sql, &[&migration, &stream, &lease.epoch, &myself.host, &myself.pid, &myself.process()])
         .await
         .map(drop)
         .map_err(failed("write the owner"))
 }
 
 /// Gives a sign of life. Returns whether this owner still owns the stream.
-pub(super) async fn beat(client: &Client, lease: &Lease, myself: &Myself, status: &Value) -> Result<bool, Problem> {
-    let set = "heartbeat = clock_timestamp(), backend_pid = pg_backend_pid(), status = $1::text::jsonb";
-    update(client, lease, myself, set, &[&status.to_string()]).await
+pub(super) async fn beat(session: &Session, lease: &Lease, myself: &Myself, status: &Value) -> Result<bool, Problem> {
+    let backend = backend_sql(Dialect::of(session));
+    let set = format!("heartbeat = clock_timestamp(), backend_pid = {backend}, status = $1::text::jsonb");
+    update(session, lease, myself, &set, &[&status.to_string()]).await
 }
 
 /// Records that the owner stopped, and why. Returns whether it still owned the stream.
@@ -134,8 +155,9 @@ async fn update(
         lease.key.table("owner"),
         lease.key.condition(),
         lease.epoch,
-        myself.process.replace('\'', "''"),
+        myself.process().replace('\'', "''"),
     );
-    let rows = client.execute(&sql, params).await.map_err(failed("give a sign of life"))?;
-    Ok(rows == 1)
+    let updated =
+        retry::repeatable(|| async { client.execute(&sql, params).await.map_err(failed("give a sign of life")) });
+    Ok(updated.await? == 1)
 }

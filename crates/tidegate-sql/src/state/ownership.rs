@@ -10,6 +10,8 @@
 //!   --take-over?                 yes --> take       otherwise say who owns it, wait, look again
 //! ```
 //!
+//! CockroachDB has no such locks: there the first question is whether the owner row says that its owner stopped.
+//!
 //! *Take* is the epoch: once it is higher, no transaction of an older owner can commit. Raising it waits for a
 //! transaction of the old owner that is still open at the server, and such a leftover is ended.
 
@@ -24,12 +26,13 @@ use tracing::{info, warn};
 use super::checkpoint::{COLUMNS, CheckpointRow};
 use super::heartbeat::Ownership;
 use super::owner::{HEARTBEAT_STALE, Myself, OwnerRow, read_owner, write_owner};
-use super::{Lease, StateKey, failed, process};
+use super::{Lease, StateKey, cockroach, failed, process};
+use crate::dialect::Dialect;
 
 /// How often a newcomer looks whether the owner is gone.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a transaction that holds the checkpoint row is waited for before it is called a leftover.
-const LEFTOVER_AFTER: Duration = Duration::from_secs(1);
+pub(super) const LEFTOVER_AFTER: Duration = Duration::from_secs(1);
 
 /// What taking a stream needs to know.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub enum Waiting {
         /// Its backend at the target.
         backend_pid: i32,
     },
+    /// A transaction that the target does not name holds the checkpoint row (CockroachDB).
+    UnnamedTransaction,
     /// A transaction at the target holds the checkpoint row and cannot be ended by us.
     Transaction {
         /// Its backend at the target.
@@ -73,29 +78,42 @@ pub enum Waiting {
 pub async fn take(config: &OwnerConfig, mut waiting: impl FnMut(&Waiting) + Send) -> Result<Ownership, Problem> {
     let role = config.key.migration.application_name("owner");
     let session = Session::connect(&config.settings, &role).await?;
+    let myself = Myself::here();
+    let (lease, start) = match Dialect::of(&session) {
+        Dialect::Postgres => {
+            wait_for_lock(config, &session, &mut waiting).await?;
+            raise_epoch(config, &session, &myself, &mut waiting).await?
+        }
+        Dialect::Cockroach => cockroach::take(config, &session, &myself, &mut waiting).await?,
+    };
+    info!(epoch = lease.epoch, "stream taken");
+    Ok(Ownership::begin(config.settings.clone(), lease, start, myself, session))
+}
+
+/// Waits until the advisory lock is ours, or its holder is of no account.
+async fn wait_for_lock(
+    config: &OwnerConfig,
+    session: &Session,
+    waiting: &mut (impl FnMut(&Waiting) + Send),
+) -> Result<(), Problem> {
     let mut newcomer = None;
-    let mut lock = try_lock(&session, &config.key).await?;
-    while !lock {
-        let holder = lock_holder(&session, &config.key).await?;
-        let owner = read_owner(&session, &config.key).await?;
+    while !try_lock(session, &config.key).await? {
+        let holder = lock_holder(session, &config.key).await?;
+        let owner = read_owner(session, &config.key).await?;
         match judge(holder, owner.as_ref(), config.take_over, &mut newcomer) {
             Verdict::Take(reason) => {
                 info!(reason, "taking the stream over");
-                break;
+                return Ok(());
             }
             Verdict::Wait(why) => waiting(&why),
             Verdict::LookAgain => {}
         }
         sleep(LOOK_EVERY).await;
-        lock = try_lock(&session, &config.key).await?;
     }
-    let myself = Myself::here();
-    let (lease, start) = raise_epoch(config, &session, &myself, &mut waiting).await?;
-    info!(epoch = lease.epoch, "stream taken");
-    Ok(Ownership::begin(config.settings.clone(), lease, start, myself, session))
+    Ok(())
 }
 
-enum Verdict {
+pub(super) enum Verdict {
     Take(&'static str),
     Wait(Waiting),
     LookAgain,
@@ -113,16 +131,7 @@ fn judge(
     }
     let Some(holder) = holder else { return Verdict::LookAgain };
     match owner {
-        Some(owner) if owner.backend_pid == holder => {
-            let age = Duration::try_from_secs_f64(owner.heartbeat_age_seconds).unwrap_or_default();
-            if process::is_gone(&owner.process) {
-                return Verdict::Take("the process of the old owner has ended");
-            }
-            if age >= HEARTBEAT_STALE {
-                return Verdict::Take("the old owner gives no sign of life");
-            }
-            Verdict::Wait(Waiting::Owner { host: owner.host.clone(), pid: owner.pid, heartbeat_age: age })
-        }
+        Some(owner) if owner.backend_pid == holder => judge_owner(owner),
         // Between its lock and its epoch a newcomer has no row of its own yet: the row tells of an owner before it.
         _ => {
             let since = match *newcomer {
@@ -135,6 +144,18 @@ fn judge(
             Verdict::Wait(Waiting::Newcomer { backend_pid: holder })
         }
     }
+}
+
+/// Decides by what an owner said of itself.
+pub(super) fn judge_owner(owner: &OwnerRow) -> Verdict {
+    let age = Duration::try_from_secs_f64(owner.heartbeat_age_seconds).unwrap_or_default();
+    if process::is_gone(&owner.process) {
+        return Verdict::Take("the process of the old owner has ended");
+    }
+    if age >= HEARTBEAT_STALE {
+        return Verdict::Take("the old owner gives no sign of life");
+    }
+    Verdict::Wait(Waiting::Owner { host: owner.host.clone(), pid: owner.pid, heartbeat_age: age })
 }
 
 /// Tries to lock the stream for this session, without waiting.
@@ -184,7 +205,7 @@ async fn raise_epoch(
 
 async fn raise_epoch_in_transaction(
     key: &StateKey,
-    client: &Client,
+    client: &Session,
     myself: &Myself,
 ) -> Result<(Lease, CheckpointRow), Problem> {
     client.batch_execute("BEGIN").await.map_err(failed("begin"))?;
@@ -235,7 +256,7 @@ async fn end_backend(client: &Client, backend_pid: i32) -> bool {
 /// Ends whichever other owner session still holds the stream's lock: its epoch is over, and the lock is ours to take.
 pub(super) async fn end_lock_holder(client: &Client, key: &StateKey) -> Result<(), Problem> {
     let Some(holder) = lock_holder(client, key).await? else { return Ok(()) };
-    let sql = "SELECT FROM pg_stat_activity WHERE pid = $1 AND application_name = $2";
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND application_name = $2";
     let role = key.migration.application_name("owner");
     let ours = client.query_opt(sql, &[&holder, &role]).await.map_err(failed("see who owns the stream"))?;
     if ours.is_some() && end_backend(client, holder).await {

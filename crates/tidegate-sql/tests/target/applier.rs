@@ -1,7 +1,7 @@
 //! Batches, as they should go and when the target refuses them.
 
 use tidegate_model::{Applier, Batch, Span, TableName, TableRoute};
-use tidegate_sql::applier::PostgresApplier;
+use tidegate_sql::applier::SqlApplier;
 
 use crate::support::{Changing, Target, at, batch, durable, route, server, settings, transaction};
 
@@ -38,7 +38,7 @@ async fn a_batch_that_does_not_join_is_refused() {
     let owner = target.own().await;
     let mut applier = target.applier(owner.lease(), [table().0]).await;
     assert_eq!(applier.submit(batch(12, vec![transaction(13, vec![])])).await.unwrap_err().code, "AP050");
-    let elsewhere = PostgresApplier::start(target.applier_config(owner.lease()), at(12), vec![]).await;
+    let elsewhere = SqlApplier::start(target.applier_config(owner.lease()), at(12), vec![]).await;
     assert_eq!(elsewhere.unwrap_err().code, "AP053");
 }
 
@@ -86,8 +86,7 @@ async fn a_row_that_is_refused_stops_the_stream_exactly_before_its_transaction()
     drop(applier);
     // What was in the way is removed: it goes on behind the last whole transaction.
     target.sql("UPDATE t SET name = 'other' WHERE id = 2").await;
-    let mut applier =
-        PostgresApplier::start(target.applier_config(owner.lease()), at(13), vec![table().0]).await.unwrap();
+    let mut applier = SqlApplier::start(target.applier_config(owner.lease()), at(13), vec![table().0]).await.unwrap();
     let again = transaction(14, vec![t.update("1 d"), t.insert("3 a")]);
     applier.submit(batch(13, vec![again])).await.unwrap();
     durable(&mut applier, 13, 14).await.unwrap();
@@ -167,7 +166,7 @@ async fn without_the_right_to_rest_triggers_foreign_keys_hold_and_parents_go_fir
     let (p, c) = (Changing::new(&parent), Changing::new(&child));
     let mut config = target.applier_config(owner.lease());
     config.settings = settings(&server().url_as(&role, "x", &target.name));
-    let mut applier = PostgresApplier::start(config, at(10), vec![child, parent]).await.unwrap();
+    let mut applier = SqlApplier::start(config, at(10), vec![child, parent]).await.unwrap();
     assert!(applier.rights().foreign_keys_enforced);
     // The child before its parent, as under deferred constraints at the source.
     let changes = vec![c.insert("1 7"), p.insert("7")];

@@ -6,6 +6,7 @@ use tidegate_connect::Session;
 use tidegate_model::{Class, Finding, ReplicaIdentity, Severity, TableName};
 use tidegate_sql::catalog::{ValueType, map_table, read_tables};
 use tidegate_sql::check::{TargetQuestion, WantedTable, target_findings};
+use tidegate_sql::dialect::Dialect;
 use tidegate_sql::plan::SessionRights;
 use tidegate_sql::state::{Part, StateSchema, install};
 use tidegate_sql::triggers::{active_objects, bring_back, put_aside};
@@ -22,7 +23,8 @@ fn wanted(name: &str, columns: &[&str]) -> WantedTable {
 
 async fn findings(target: &Target, session: &Session, tables: &[WantedTable]) -> Vec<Finding> {
     let source_types = HashMap::from([(25, ValueType::new("text", -1))]);
-    let question = TargetQuestion { key: &target.key, tables, source_types: &source_types, no_copy: false };
+    let question =
+        TargetQuestion { key: &target.key, tables, source_types: &source_types, no_copy: false, both: false };
     target_findings(session, &question).await
 }
 
@@ -216,7 +218,7 @@ async fn what_was_put_aside_comes_back_as_it_was() {
     let rights = SessionRights { foreign_keys_enforced: true };
     assert_eq!(put_aside(target.client(), owner.lease(), &names, rights).await.unwrap().len(), 4);
     let aside = read_tables(target.client(), &names).await.unwrap();
-    assert!(aside.values().all(|table| active_objects(table, rights).is_empty()));
+    assert!(aside.values().all(|table| active_objects(table, rights, Dialect::Postgres).is_empty()));
     assert_eq!(put_aside(target.client(), owner.lease(), &names, rights).await.unwrap(), []);
     for _ in 0..2 {
         bring_back(target.client(), owner.lease()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Lost answers, lost connections, and commits that fail with more sent behind them.
 
 use tidegate_model::{Applier, TableRoute};
-use tidegate_sql::applier::PostgresApplier;
+use tidegate_sql::applier::SqlApplier;
 
 use crate::proxy::Proxy;
 use crate::support::{Changing, Target, at, batch, durable, route, server, settings, transaction};
@@ -15,13 +15,13 @@ fn table() -> (TableRoute, Changing) {
 }
 
 /// Starts an applier behind a proxy.
-async fn behind_proxy(target: &Target, owner: &tidegate_sql::state::Ownership) -> (Proxy, PostgresApplier, Changing) {
+async fn behind_proxy(target: &Target, owner: &tidegate_sql::state::Ownership) -> (Proxy, SqlApplier, Changing) {
     let proxy = Proxy::before(server().port()).await;
     let mut config = target.applier_config(owner.lease());
     let url = target.url().replace(&format!(":{}/", server().port()), &format!(":{}/", proxy.port));
     config.settings = settings(&url);
     let (route, t) = table();
-    let applier = PostgresApplier::start(config, at(10), vec![route]).await.unwrap();
+    let applier = SqlApplier::start(config, at(10), vec![route]).await.unwrap();
     (proxy, applier, t)
 }
 
@@ -100,7 +100,7 @@ async fn a_commit_that_fails_takes_nothing_of_the_batches_behind_it() {
     drop(applier);
     // Put right, it goes on at exactly that transaction.
     target.sql("UPDATE switch SET refuse = false").await;
-    let mut applier = PostgresApplier::start(target.applier_config(owner.lease()), at(12), vec![route]).await.unwrap();
+    let mut applier = SqlApplier::start(target.applier_config(owner.lease()), at(12), vec![route]).await.unwrap();
     applier.submit(batch(12, vec![transaction(13, vec![t.insert("3 bad")])])).await.unwrap();
     durable(&mut applier, 12, 13).await.unwrap();
     assert_eq!(target.text("SELECT id FROM t ORDER BY 1").await, "1 2 3");

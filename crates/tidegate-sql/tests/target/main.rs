@@ -2,6 +2,7 @@
 
 mod applier;
 mod checking;
+mod cockroach;
 mod faults;
 #[path = "../../src/plan/tests/fixture.rs"]
 #[allow(dead_code, reason = "shared with tests that use the rest")]
@@ -13,3 +14,4 @@ mod rounding;
 mod spooled;
 mod state;
 mod support;
+mod unordered;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use tidegate_connect::Session;
 use tidegate_model::{Applier, Problem};
+use tidegate_sql::dialect::Dialect;
 use tidegate_sql::state::{OwnerConfig, Waiting, read_owner, take};
 use tokio::time::timeout;
 
@@ -115,7 +116,10 @@ async fn a_zombie_that_holds_the_checkpoint_is_ended_and_leaves_nothing() {
     let first = target.own().await;
     let zombie = Session::connect(&target.settings(), &target.key.migration.application_name("apply")).await.unwrap();
     zombie
-        .batch_execute(&format!("BEGIN; {}; INSERT INTO public.t VALUES (1)", first.lease().guard_sql()))
+        .batch_execute(&format!(
+            "BEGIN; {}; INSERT INTO public.t VALUES (1)",
+            first.lease().guard_sql(Dialect::Postgres)
+        ))
         .await
         .unwrap();
     drop(first);

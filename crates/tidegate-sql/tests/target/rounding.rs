@@ -64,7 +64,8 @@ async fn findings(target: &Target) -> Vec<Finding> {
     let wanted = [source(&session).await];
     let types: Vec<u32> = wanted[0].source.columns.iter().map(|column| column.type_oid).collect();
     let source_types = value_types(&session, &types).await.unwrap();
-    let question = TargetQuestion { key: &target.key, tables: &wanted, source_types: &source_types, no_copy: false };
+    let question =
+        TargetQuestion { key: &target.key, tables: &wanted, source_types: &source_types, no_copy: false, both: false };
     target_findings(&session, &question).await
 }
 

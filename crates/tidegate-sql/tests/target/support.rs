@@ -9,13 +9,12 @@ use tidegate_connect::{Session, Settings};
 use tidegate_model::{
     Applier, Batch, Change, Changes, Position, Problem, Span, Stream, TableRoute, Timestamp, Transaction,
 };
-use tidegate_sql::applier::{ApplierConfig, PostgresApplier};
+use tidegate_sql::applier::{ApplierConfig, SqlApplier};
 use tidegate_sql::state::{
     Lease, OwnerConfig, Ownership, Part, StateKey, StateSchema, Waiting, install, store_start, take,
 };
 use tidegate_throwaway::Server;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
 
 pub use crate::fixture::{Changing, at, route};
 
@@ -57,7 +56,7 @@ impl Target {
         settings(&self.url())
     }
 
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Session {
         &self.session
     }
 
@@ -108,11 +107,11 @@ impl Target {
     }
 
     pub fn applier_config(&self, lease: &Lease) -> ApplierConfig {
-        ApplierConfig { settings: self.settings(), lease: lease.clone(), batches_in_flight_max: 3 }
+        ApplierConfig::new(self.settings(), lease.clone())
     }
 
-    pub async fn applier(&self, lease: &Lease, routes: impl Into<Vec<TableRoute>>) -> PostgresApplier {
-        PostgresApplier::start(self.applier_config(lease), at(10), routes.into()).await.unwrap()
+    pub async fn applier(&self, lease: &Lease, routes: impl Into<Vec<TableRoute>>) -> SqlApplier {
+        SqlApplier::start(self.applier_config(lease), at(10), routes.into()).await.unwrap()
     }
 }
 
@@ -138,7 +137,7 @@ pub fn batch(after: u64, transactions: Vec<Transaction>) -> Batch {
 }
 
 /// Waits until `until` is durable; returns the error that ends the applier before.
-pub async fn durable(applier: &mut PostgresApplier, from: u64, until: u64) -> Result<(), Problem> {
+pub async fn durable(applier: &mut SqlApplier, from: u64, until: u64) -> Result<(), Problem> {
     let mut durable: Position = at(from);
     while durable < at(until) {
         durable = timeout(LIMIT, applier.durable(&durable)).await.expect("the applier gets on")?;

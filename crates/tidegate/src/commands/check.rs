@@ -1,11 +1,11 @@
 //! `check`: both ends, for everything that would make a migration fail late.
 
 use serde::Serialize;
-use tidegate_model::{Finding, Severity};
+use tidegate_model::{Class, Finding, Problem, Severity, Stream};
 
-use crate::cli::CheckArgs;
+use crate::cli::{CheckArgs, Direction};
 use crate::config::{Migration, PipelineOptions};
-use crate::engine::{Before, Ends, Verdict, Wishes, preflight, state_key};
+use crate::engine::{Before, Ends, Flow, NoCopy, Preflight, Upstream, Verdict, Wishes, preflight, with_upstream};
 use crate::output::{Exit, Failure, print_findings, print_json};
 
 #[derive(Serialize)]
@@ -17,27 +17,15 @@ struct Answer<'a> {
 
 pub async fn run(args: CheckArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
-    let key = state_key(&migration).map_err(Failure::unknown)?;
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
-    let before = Before::read(&ends, &key).await.map_err(Failure::unknown)?;
-    let wishes = Wishes::default();
-    let mut preflight = preflight(&ends, &migration, &before, &wishes).await.map_err(Failure::unknown)?;
-    // What would make `migrate` refuse to start is a finding here, unless it is one already.
-    if let Err(problem) = before.verify(&ends, &migration, &wishes).await
-        && !preflight.findings.iter().any(|finding| finding.what == problem.what)
-    {
-        let severity = match problem.class {
-            tidegate_model::Class::Transient => Severity::Unknown,
-            tidegate_model::Class::Definite | tidegate_model::Class::Bug => Severity::Critical,
-        };
-        preflight.findings.push(Finding {
-            code: problem.code,
-            severity,
-            subject: format!("migration {}", migration.name),
-            what: problem.what,
-            why: problem.why,
-            fix: problem.next,
-        });
+    let forward = Flow { migration: &migration, ends: &ends, stream: Stream::Forward };
+    let both = args.direction == Direction::Both;
+    let wishes = Wishes { both, ..Wishes::default() };
+    let mut preflight = look(forward, &wishes).await?;
+    if both {
+        let back = Wishes { no_copy: Some(NoCopy::Now), ..wishes };
+        let reverse = look(Flow { stream: Stream::Reverse, ..forward }, &back).await?;
+        preflight.findings.extend(reverse.findings);
     }
     let verdict = preflight.verdict();
     let (tables, findings) = (preflight.tables.len(), &preflight.findings);
@@ -47,10 +35,45 @@ pub async fn run(args: CheckArgs) -> Result<Exit, Failure> {
         print_findings(&mut std::io::stdout(), findings);
         let critical = findings.iter().filter(|finding| finding.severity >= Severity::Critical).count();
         match verdict {
-            Verdict::Pass => println!("pass: {tables} tables can be carried from {} to {}", ends.source, ends.target),
+            Verdict::Pass => {
+                println!(
+                    "pass: {tables} tables can be carried from {} to {}",
+                    ends.source.settings, ends.target.settings
+                );
+            }
             Verdict::Fail => println!("fail: {critical} findings have to be mended first"),
             Verdict::Unknown => println!("unknown: {critical} questions could not be answered; that is not a pass"),
         }
     }
     Ok(verdict.exit())
+}
+
+/// Finds what stands in the way of one direction.
+async fn look(flow: Flow<'_>, wishes: &Wishes) -> Result<Preflight, Failure> {
+    with_upstream!(flow, upstream => look_upstream(flow, &upstream, wishes).await).map_err(Failure::unknown)
+}
+
+async fn look_upstream<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<Preflight, Problem> {
+    let before = Before::read(flow).await?;
+    let mut preflight = preflight(flow, upstream, &before, wishes).await?;
+    // What would make `migrate` refuse to start is a finding here, unless it is one already.
+    let refusals = [upstream.verify(&before, wishes).await, before.verify(flow.migration, wishes)];
+    for problem in refusals.into_iter().filter_map(Result::err) {
+        if preflight.findings.iter().any(|finding| finding.what == problem.what) {
+            continue;
+        }
+        let severity = match problem.class {
+            Class::Transient => Severity::Unknown,
+            Class::Definite | Class::Bug => Severity::Critical,
+        };
+        preflight.findings.push(Finding {
+            code: problem.code,
+            severity,
+            subject: format!("migration {}", flow.migration.name),
+            what: problem.what,
+            why: problem.why,
+            fix: problem.next,
+        });
+    }
+    Ok(preflight)
 }

@@ -5,9 +5,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cli::MigrateArgs;
+use crate::cli::{Direction, MigrateArgs};
 use crate::config::Migration;
-use crate::engine::{self, Wishes};
+use crate::engine::{self, NoCopy, Wishes};
 use crate::output::{Exit, Failure, print_json};
 
 pub async fn run(args: MigrateArgs) -> Result<Exit, Failure> {
@@ -32,12 +32,13 @@ fn wishes(args: &MigrateArgs) -> Result<Wishes, Problem> {
     let recopy = args.recopy.iter().map(|text| table_name(text)).collect::<Result<_, _>>()?;
     Ok(Wishes {
         take_over: args.take_over,
-        no_copy_from,
+        no_copy: no_copy_from.map(NoCopy::At),
         recopy,
         recreate_slot: args.recreate_slot,
         set_aside_triggers: args.set_aside_triggers,
         restore_triggers: args.restore_triggers,
         until: None,
+        both: args.direction == Direction::Both,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_connect::Session;
-use tidegate_model::{Position, Problem};
+use tidegate_model::{Position, Problem, Stream};
 use tidegate_source_postgres::wal;
 use tidegate_sql::copy::read_records;
 use tidegate_sql::state::{self, OwnerRow, Part, StateKey};
@@ -20,10 +20,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
-    let key = state_key(&migration).map_err(Failure::unknown)?;
+    state_key(&migration, Stream::Forward).map_err(Failure::unknown)?;
     let stop = stop_on_signals();
     loop {
-        let (status, unreached) = read(&migration, &key).await.map_err(Failure::unknown)?;
+        let (status, unreached) = read(&migration).await.map_err(Failure::unknown)?;
         if args.migration.json {
             print_json(&status);
         } else {
@@ -41,9 +41,10 @@ pub async fn run(args: StatusArgs) -> Result<Exit, Failure> {
 }
 
 /// Reads the status, and whether the source could not be asked. The target must be reached.
-async fn read(migration: &Migration, key: &StateKey) -> Result<(Status, bool), Problem> {
+async fn read(migration: &Migration) -> Result<(Status, bool), Problem> {
     let role = migration.name.application_name("status");
     let target = Session::connect(&migration.target_settings()?, &role).await?;
+    let key = state_key(migration, Stream::Forward)?;
     let known = state::is_installed(&target, &key.schema, Part::Stream).await?;
     let row = if known { state::read_migration(&target, &key.schema, &key.migration).await? } else { None };
     let Some(row) = row else {
@@ -54,43 +55,112 @@ async fn read(migration: &Migration, key: &StateKey) -> Result<(Status, bool), P
             "check --target, --name and --state-schema; tidegate migrate begins a migration",
         ));
     };
-    let owner = state::read_owner(&target, key).await?;
-    let checkpoint = state::read_checkpoint(&target, key).await?;
-    let records = read_records(&target, key).await?;
-
-    let mut stream = said_by(owner.as_ref(), key);
-    let copied = records.iter().filter(|record| record.state.as_str() == "copied").count();
-    stream.tables = TableCounts { total: records.len() as u64, copied: copied as u64 };
-    let applied = checkpoint.and_then(|checkpoint| checkpoint.position);
-    if let Some(applied) = &applied {
-        // The checkpoint is newer than the owner's last word, and what is applied was received.
-        let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
-        if received.is_none_or(|received| received.is_at_or_before(applied)) {
-            stream.received_position = Some(applied.to_string());
+    let source = Session::connect(&migration.source_settings()?, &role).await;
+    let (mut streams, mut error) = (Vec::new(), None);
+    let forward = Asked { migration, key, holder: &target, read: source.as_ref() };
+    forward.look(&mut streams, &mut error).await?;
+    if let Ok(source) = &source {
+        let key = state_key(migration, Stream::Reverse)?;
+        let made = state::is_installed(source, &key.schema, Part::Stream).await?
+            && state::read_checkpoint(source, &key).await?.is_some();
+        if made {
+            let reverse = Asked { migration, key, holder: source, read: Ok(&target) };
+            reverse.look(&mut streams, &mut error).await?;
         }
-        stream.applied_position = Some(applied.to_string());
     }
-    let source = ask_source(migration, &mut stream).await;
-    let mut error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
-    if error.is_none() && source == Source::SlotMissing && applied.is_some() {
-        error = Some(ErrorJson::from(&slot_missing(migration)));
-    }
-    let status = Status {
-        name: migration.name.to_string(),
-        phase: row.phase,
-        generation: row.generation,
-        streams: vec![stream],
-        error,
-    };
-    Ok((status, source == Source::Unreached))
+    let (name, phase) = (migration.name.to_string(), row.phase);
+    Ok((Status { name, phase, generation: row.generation, streams, error }, source.is_err()))
 }
 
-/// What the source answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Measured,
-    SlotMissing,
-    Unreached,
+/// A stream that is asked about.
+struct Asked<'a> {
+    migration: &'a Migration,
+    key: StateKey,
+    /// The database that holds its state.
+    holder: &'a Session,
+    /// The database that it reads, or why that cannot be asked.
+    read: Result<&'a Session, &'a Problem>,
+}
+
+impl Asked<'_> {
+    async fn look(&self, streams: &mut Vec<StreamStatus>, error: &mut Option<ErrorJson>) -> Result<(), Problem> {
+        let owner = state::read_owner(self.holder, &self.key).await?;
+        let checkpoint = state::read_checkpoint(self.holder, &self.key).await?;
+        let records = read_records(self.holder, &self.key).await?;
+
+        let mut stream = said_by(owner.as_ref(), &self.key);
+        let copied = records.iter().filter(|record| record.state.as_str() == "copied").count();
+        stream.tables = TableCounts { total: records.len() as u64, copied: copied as u64 };
+        let applied = checkpoint.and_then(|checkpoint| checkpoint.position);
+        if let Some(applied) = &applied {
+            // The checkpoint is newer than the owner's last word, and what is applied was received.
+            let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+            if received.is_none_or(|received| received.is_at_or_before(applied)) {
+                stream.received_position = Some(applied.to_string());
+            }
+            stream.applied_position = Some(applied.to_string());
+        }
+        let missing = self.measure(&mut stream).await;
+        if error.is_none() {
+            *error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
+        }
+        if error.is_none() && missing && applied.is_some() {
+            *error = Some(ErrorJson::from(&slot_missing(self.migration)));
+        }
+        streams.push(stream);
+        Ok(())
+    }
+
+    /// Completes what only the database that is read knows, and returns whether it has lost the slot. Where it cannot be
+    /// asked that is left unknown, and the reason is shown.
+    async fn measure(&self, stream: &mut StreamStatus) -> bool {
+        let measured = match self.read {
+            Ok(session) if session.is_cockroach() => measure_cockroach(session, stream).await.map(|()| false),
+            Ok(session) => measure_postgres(session, self.migration, stream).await,
+            Err(problem) => Err(unreached(problem)),
+        };
+        measured.unwrap_or_else(|problem| {
+            // What was measured earlier would look like the truth of now.
+            (stream.source_position, stream.source_lag_bytes, stream.source_lag_seconds) = (None, None, None);
+            stream.retained_wal_bytes = None;
+            stream.waiting_for.get_or_insert(format!("the source: {} ({})", problem.what, problem.why));
+            false
+        })
+    }
+}
+
+/// Says again why a database could not be reached; problems are told once.
+fn unreached(problem: &Problem) -> Problem {
+    Problem::transient(problem.code, problem.what.clone(), problem.why.clone(), problem.next.clone())
+}
+
+/// Measures the slot; returns whether it is missing.
+async fn measure_postgres(
+    session: &Session,
+    migration: &Migration,
+    stream: &mut StreamStatus,
+) -> Result<bool, Problem> {
+    let Some(retained) = wal::measure(session, &migration.name.object_name()).await? else {
+        stream.retained_wal_bytes = None;
+        return Ok(true);
+    };
+    let end = Position::postgres(retained.end);
+    stream.retained_wal_bytes = Some(retained.bytes());
+    stream.source_position = Some(end.to_string());
+    let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+    stream.source_lag_bytes = received.and_then(|received| end.bytes_since(&received)).or(stream.source_lag_bytes);
+    Ok(false)
+}
+
+/// Reads the cluster's clock.
+async fn measure_cockroach(session: &Session, stream: &mut StreamStatus) -> Result<(), Problem> {
+    let now = tidegate_source_cockroach::now(session).await?;
+    stream.source_position = Some(Position::cockroach(now).to_string());
+    let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+    if let Some(received) = received.and_then(|received| received.hlc()) {
+        stream.source_lag_seconds = Some(now.wall.saturating_sub(received.wall) as f64 / 1e9);
+    }
+    Ok(())
 }
 
 fn slot_missing(migration: &Migration) -> Problem {
@@ -120,37 +190,6 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
         };
     }
     stream
-}
-
-/// Completes what only the source knows; where it cannot be asked that is left unknown, and the reason is shown.
-async fn ask_source(migration: &Migration, stream: &mut StreamStatus) -> Source {
-    let asked = async {
-        let role = migration.name.application_name("status");
-        let session = Session::connect(&migration.source_settings()?, &role).await?;
-        wal::measure(&session, &migration.name.object_name()).await
-    };
-    match asked.await {
-        Ok(Some(retained)) => {
-            stream.retained_wal_bytes = Some(retained.bytes());
-            stream.source_position = Some(Position::postgres(retained.end).to_string());
-            let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
-            stream.source_lag_bytes = received
-                .and_then(|received| Position::postgres(retained.end).bytes_since(&received))
-                .or(stream.source_lag_bytes);
-            Source::Measured
-        }
-        Ok(None) => {
-            stream.retained_wal_bytes = None;
-            Source::SlotMissing
-        }
-        Err(problem) => {
-            // What was measured earlier would look like the truth of now.
-            (stream.source_position, stream.source_lag_bytes, stream.source_lag_seconds) = (None, None, None);
-            stream.retained_wal_bytes = None;
-            stream.waiting_for.get_or_insert(format!("the source: {} ({})", problem.what, problem.why));
-            Source::Unreached
-        }
-    }
 }
 
 fn print(status: &Status) {

@@ -1,11 +1,11 @@
-//! What both databases know of a migration before anything is written, and the refusals that follow from it.
+//! What both databases know of a stream before anything is written.
 
+use serde_json::Value;
 use tidegate_model::{CopyState, Position, Problem, RelationId, TableName};
-use tidegate_source_postgres::{History, history, publication, slot};
 use tidegate_sql::copy::{CopyRecord, read_records};
-use tidegate_sql::state::{self, CheckpointRow, Pair, Part, StateKey};
+use tidegate_sql::state::{self, CheckpointRow, Pair, Part};
 
-use super::{Ends, Wishes};
+use super::{Flow, NoCopy, Wishes};
 use crate::config::Migration;
 
 /// What is known before the start.
@@ -18,16 +18,18 @@ pub struct Before {
 
 impl Before {
     /// Reads both databases.
-    pub async fn read(ends: &Ends, key: &StateKey) -> Result<Before, Problem> {
+    pub async fn read(flow: Flow<'_>) -> Result<Before, Problem> {
+        let (key, ends) = (flow.key()?, flow.ends);
         let pair = Pair {
-            source: state::read_migration(&ends.source_session, &key.schema, &key.migration).await?,
-            target: state::read_migration(&ends.target_session, &key.schema, &key.migration).await?,
+            source: state::read_migration(&ends.source.session, &key.schema, &key.migration).await?,
+            target: state::read_migration(&ends.target.session, &key.schema, &key.migration).await?,
         };
-        if !state::is_installed(&ends.target_session, &key.schema, Part::Stream).await? {
+        let holder = &flow.to().session;
+        if !state::is_installed(holder, &key.schema, Part::Stream).await? {
             return Ok(Before { pair, checkpoint: None, records: Vec::new() });
         }
-        let checkpoint = state::read_checkpoint(&ends.target_session, key).await?;
-        let records = read_records(&ends.target_session, key).await?;
+        let checkpoint = state::read_checkpoint(holder, &key).await?;
+        let records = read_records(holder, &key).await?;
         Ok(Before { pair, checkpoint, records })
     }
 
@@ -36,9 +38,9 @@ impl Before {
         self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.position.clone())
     }
 
-    /// Returns the history that the checkpoint, or the intention to make one, belongs to.
-    pub fn history(&self) -> Result<Option<History>, Problem> {
-        history_of(self.checkpoint.as_ref())
+    /// Returns the history that the checkpoint, or the intention to make one, belongs to, as it is stored.
+    pub fn history(&self) -> Option<&Value> {
+        self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.history.as_ref())
     }
 
     /// Returns the source tables that the stream carries and has copied.
@@ -50,86 +52,23 @@ impl Before {
         self.records.iter().filter_map(route).collect()
     }
 
-    /// Returns the globs that the migration began with: `tables` or `exclude`.
-    pub fn globs(&self, which: &str) -> Vec<String> {
+    /// Returns a setting with which the migration began: `tables`, `exclude` or `direction`.
+    pub fn setting<T: serde::de::DeserializeOwned + Default>(&self, which: &str) -> T {
         let stored = self.pair.target.as_ref().map(|row| row.settings[which].clone());
-        stored.and_then(|globs| serde_json::from_value(globs).ok()).unwrap_or_default()
+        stored.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
     }
 
-    /// Refuses what would lose, repeat or mix up rows. Nothing may be written before this has passed.
-    pub async fn verify(&self, ends: &Ends, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
-        let name = &migration.name;
-        match (self.position(), self.history()?) {
-            (Some(at), Some(history)) if !wishes.recreate_slot => {
-                slot::verify_resume(&ends.source, name, &history, &at).await?;
-                self.verify_published(ends, migration, wishes, &history).await?;
-            }
-            (None, _) if wishes.no_copy_from.is_some() => self.verify_start(ends, migration, wishes).await?,
-            _ if wishes.recreate_slot => {
-                drop(slot::replaceable(&ends.source_session, name, &name.object_name()).await?);
-            }
-            (None, None) => {
-                let found = slot::claimable(&ends.source_session, name, &name.object_name()).await?;
-                if found.is_some() {
-                    return Err(slot_of_another(migration));
-                }
-            }
-            _ => drop(slot::claimable(&ends.source_session, name, &name.object_name()).await?),
-        }
-        if wishes.no_copy_from.is_some() && self.records.iter().any(|record| record.state != CopyState::Planned) {
+    /// Refuses wishes that contradict what has begun, and databases that contradict each other.
+    pub fn verify(&self, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
+        if matches!(wishes.no_copy, Some(NoCopy::At(_))) && self.records.iter().any(is_begun) {
             return Err(begun_already(migration));
         }
-        self.pair.verify(name, self.position().is_some())
-    }
-
-    /// Refuses a publication that may have left out changes of a table that is not to be copied again.
-    async fn verify_published(
-        &self,
-        ends: &Ends,
-        migration: &Migration,
-        wishes: &Wishes,
-        history: &History,
-    ) -> Result<(), Problem> {
-        let mut tables = self.carried();
-        tables.retain(|(_, name)| !wishes.recopy.contains(name));
-        let (source, publication) = (&ends.source_session, &history.publication);
-        let compared = publication::compare(source, publication, history.published.as_ref(), &tables).await?;
-        if compared.gaps.is_empty() {
-            return Ok(());
-        }
-        Err(publication::changed(&migration.name, publication, &compared.gaps))
-    }
-
-    /// Refuses a start without a copy that the slot does not reach back to.
-    async fn verify_start(&self, ends: &Ends, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
-        let Some(at) = &wishes.no_copy_from else { return Ok(()) };
-        let object = migration.name.object_name();
-        let history = history::identify(&ends.source, &migration.name, &object, &object).await?;
-        slot::verify_resume(&ends.source, &migration.name, &history, at).await.map(drop)
+        self.pair.verify(&migration.name, self.position().is_some())
     }
 }
 
-/// Reads the history of a checkpoint row.
-pub fn history_of(checkpoint: Option<&CheckpointRow>) -> Result<Option<History>, Problem> {
-    let stored = checkpoint.and_then(|checkpoint| checkpoint.history.clone());
-    stored.map(serde_json::from_value).transpose().map_err(|error| {
-        let what = "the history of the checkpoint cannot be read";
-        let next = "nothing but tidegate may write to the state tables: restore the row from a backup";
-        Problem::definite("MI001", what, error.to_string(), next)
-    })
-}
-
-fn slot_of_another(migration: &Migration) -> Problem {
-    let (name, slot) = (&migration.name, migration.name.object_name());
-    Problem::definite(
-        "MI002",
-        format!("the source has a replication slot \"{slot}\" that this target knows nothing of"),
-        "it belongs to a migration of that name to another target, or the target's state was dropped",
-        format!(
-            "give another --name; or, if nobody needs the slot any more, take it and copy everything: \
-             tidegate migrate --name {name} --recreate-slot"
-        ),
-    )
+fn is_begun(record: &CopyRecord) -> bool {
+    record.state != CopyState::Planned
 }
 
 fn begun_already(migration: &Migration) -> Problem {

@@ -2,40 +2,38 @@
 
 use std::time::Duration;
 
-use tidegate_model::{CopyState, Problem, TableRoute};
+use tidegate_model::{CopyState, CopyTable, Position, Problem, TableRoute};
 use tidegate_pipeline::copy::{Copy, CopyConfig, CopyEnd, CopyProgress};
-use tidegate_source_postgres::copy::{PostgresCopySource, ReadConfig};
-use tidegate_sql::copy::{CopyTargetConfig, PostgresCopyTarget};
+use tidegate_sql::copy::{CopyTargetConfig, SqlCopyTarget};
 use tokio::sync::watch;
 use tracing::info;
 
-use super::start::{Start, Stream};
-use super::watch::WalWatch;
+use super::Run;
+use super::upstream::Upstream;
 use crate::status::{CopyStatus, TableCounts};
 
-impl Stream<'_> {
+impl Run<'_> {
     /// Copies what is not copied; `None` if told to stop.
-    pub(super) async fn copy(&self, start: Start) -> Result<Option<Vec<TableRoute>>, Problem> {
-        let total = start.tables.len() as u64;
-        let open = start.tables.iter().filter(|table| !matches!(table.state, CopyState::Copied(_))).count() as u64;
-        let tables = TableCounts { total, copied: total - open };
+    pub(super) async fn copy<U: Upstream>(
+        &self,
+        upstream: &U,
+        begun: &mut U::Begun,
+        position: &Position,
+        tables: Vec<CopyTable>,
+    ) -> Result<Option<Vec<TableRoute>>, Problem> {
+        let total = tables.len() as u64;
+        let open = tables.iter().filter(|table| !matches!(table.state, CopyState::Copied(_))).count() as u64;
         self.board.change(|status| {
-            status.tables = tables;
-            status.applied_position = Some(start.position.to_string());
+            status.tables = TableCounts { total, copied: total - open };
+            status.applied_position = Some(position.to_string());
         });
-        let options = &self.migration.pipeline;
         let mut config = CopyConfig::default();
-        config.workers = options.copy_workers.unwrap_or(config.workers);
-        let mut read = ReadConfig::default();
-        read.chunk_bytes = options.copy_chunk_bytes.map_or(read.chunk_bytes, |bytes| bytes.0);
-        read.lock_yield = options.copy_lock_yield.map_or(read.lock_yield, |interval| interval.0);
-        let source = PostgresCopySource::new(self.ends.source.clone(), self.migration.name.clone(), read, start.slot);
-        let copy = Copy::new(source, self.copy_target(), start.tables, config);
+        config.workers = self.flow.migration.pipeline.copy_workers.unwrap_or(config.workers);
+        let copy = Copy::new(upstream.copy_source(begun), self.copy_target(), tables, config);
         let progress = copy.progress();
-        let wal = WalWatch::new(self.ends.source.clone(), self.migration, start.history.slot);
         let ended = tokio::select! {
             ended = copy.run(self.stop.clone()) => ended?,
-            spent = wal.watch(self.board) => return Err(spent),
+            problem = upstream.watch_copy(begun, position, self.board) => return Err(problem),
             never = self.show_copy(progress) => match never {},
         };
         match ended {
@@ -54,10 +52,10 @@ impl Stream<'_> {
         }
     }
 
-    pub(super) fn copy_target(&self) -> PostgresCopyTarget {
-        PostgresCopyTarget::new(CopyTargetConfig {
-            settings: self.ends.target.clone(),
-            name: self.migration.name.clone(),
+    pub(super) fn copy_target(&self) -> SqlCopyTarget {
+        SqlCopyTarget::new(CopyTargetConfig {
+            settings: self.flow.to().settings.clone(),
+            name: self.flow.migration.name.clone(),
             lease: self.lease().clone(),
             indexes_kept_below_bytes: CopyTargetConfig::INDEXES_KEPT_BELOW_BYTES,
         })

@@ -12,8 +12,8 @@ use crate::status::{StreamState, StreamStatus};
 const REWRITE_EVERY: Duration = Duration::from_millis(250);
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows the status until the sender is gone.
-pub async fn show(mut status: watch::Receiver<StreamStatus>) {
+/// Shows the status of streams, all in one line, until the sender of one is gone.
+pub async fn show(mut streams: Vec<watch::Receiver<StreamStatus>>) {
     let terminal = std::io::stderr().is_terminal();
     let mut ticks = interval(if terminal { REWRITE_EVERY } else { PLAIN_EVERY });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -21,9 +21,9 @@ pub async fn show(mut status: watch::Receiver<StreamStatus>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            gone = async { while status.changed().await.is_ok() {} } => return gone,
+            gone = async { while streams[0].changed().await.is_ok() {} } => return gone,
         }
-        let mut line = line(&status.borrow());
+        let mut line = lines(&streams);
         // A line that wraps cannot be rewritten. Looked up each time: windows change.
         if terminal && let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size_of(std::io::stderr()) {
             line = line.chars().take(usize::from(width).saturating_sub(1)).collect();
@@ -33,6 +33,17 @@ pub async fn show(mut status: watch::Receiver<StreamStatus>) {
         let _ =
             if terminal { write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush()) } else { writeln!(out, "{line}") };
     }
+}
+
+fn lines(streams: &[watch::Receiver<StreamStatus>]) -> String {
+    if let [only] = streams {
+        return line(&only.borrow());
+    }
+    let named = |stream: &watch::Receiver<StreamStatus>| {
+        let status = stream.borrow();
+        format!("{}: {}", status.stream, line(&status))
+    };
+    streams.iter().map(named).collect::<Vec<_>>().join(" | ")
 }
 
 /// Says in one line what a stream is doing.
@@ -55,6 +66,7 @@ pub fn line(status: &StreamStatus) -> String {
         }
     }
     parts.extend(status.retained_wal_bytes.map(|kept| format!("source keeps {}", bytes(kept))));
+    parts.extend(status.history_seconds_left.map(|left| format!("source keeps history for {}", seconds(left))));
     parts.extend(status.waiting_for.as_ref().map(|why| format!("waiting: {why}")));
     parts.join(", ")
 }

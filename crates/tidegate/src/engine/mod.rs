@@ -1,22 +1,25 @@
 //! Runs a migration: prepare, copy, stream. What `migrate` is, and what `drain` does when nobody else runs it.
 //!
 //! ```text
-//!   Ends (two sessions) --> Before (what both databases know) --> preflight --> ownership
-//!        nothing is written up to here, and every refusal comes from here        |
-//!                                                                                v
-//!                              Stream: start point --> copy --> stream, until told to stop
+//!   Ends (two sessions) --> Flow (one direction) --> Before (what both databases know) --> preflight --> ownership
+//!        nothing is written up to here, and every refusal comes from here                                  |
+//!                                                                                                          v
+//!                                         Run: start point --> copy --> stream, until told to stop
 //! ```
+//!
+//! What differs by the kind of database that is read is behind [`Upstream`]: [`Postgres`] and [`Cockroach`].
 
 mod before;
 mod board;
+mod cockroach;
 mod copying;
 mod display;
 mod ends;
-mod lag;
+mod postgres;
 mod preflight;
-mod start;
+mod run;
 mod streaming;
-mod watch;
+mod upstream;
 
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
 use tidegate_sql::triggers;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -33,23 +37,36 @@ use crate::output::Failure;
 use crate::status::{StreamState, StreamStatus};
 pub use before::Before;
 use board::Board;
+pub use cockroach::Cockroach;
 pub use display::line;
-pub use ends::Ends;
-pub use preflight::{Verdict, run as preflight};
+pub use ends::{Ends, Flow};
+pub use postgres::Postgres;
+pub use preflight::{Preflight, Verdict, run as preflight};
+use run::Run;
+pub use upstream::Upstream;
 
 /// How long the target may take to note that its owner has stopped, and why.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A start with the target's tables as they are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoCopy {
+    /// They hold everything up to this position.
+    At(Position),
+    /// They hold everything up to the moment at which the stream is made.
+    Now,
+}
 
 /// What is asked of a run beyond going on.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
     /// Do not wait for an owner that seems to be alive.
     pub take_over: bool,
-    /// Take the target's tables as they are, as of this position.
-    pub no_copy_from: Option<Position>,
+    /// Take the target's tables as they are.
+    pub no_copy: Option<NoCopy>,
     /// Tables to empty and copy again.
     pub recopy: Vec<TableName>,
-    /// Make the slot again and copy everything again.
+    /// Make the start point again and copy everything again.
     pub recreate_slot: bool,
     /// Put aside what changes rows of the target by itself.
     pub set_aside_triggers: bool,
@@ -57,6 +74,8 @@ pub struct Wishes {
     pub restore_triggers: bool,
     /// End when everything up to this position is durable at the target.
     pub until: Option<Position>,
+    /// Stream in both directions at once.
+    pub both: bool,
 }
 
 /// How a run ended when nothing was wrong.
@@ -66,38 +85,136 @@ pub struct Ended {
     pub applied: Option<Position>,
 }
 
-/// The name of the stream's rows in the state tables.
-pub fn state_key(migration: &Migration) -> Result<StateKey, Problem> {
+/// Does `$work` with the upstream of a flow, which of either kind it is.
+macro_rules! with_upstream {
+    ($flow:expr, $upstream:ident => $work:expr) => {
+        if $flow.from().session.is_cockroach() {
+            let $upstream = $crate::engine::Cockroach($flow);
+            $work
+        } else {
+            let $upstream = $crate::engine::Postgres($flow);
+            $work
+        }
+    };
+}
+pub(crate) use with_upstream;
+
+/// The name of a stream's rows in the state tables.
+pub fn state_key(migration: &Migration, stream: Stream) -> Result<StateKey, Problem> {
     let schema = migration.state_schema.parse().map_err(|error: tidegate_model::InvalidName| {
         Problem::definite("CF001", error.to_string(), "it is the state schema's name", "choose another --state-schema")
     })?;
-    Ok(StateKey { schema, migration: migration.name.clone(), stream: Stream::Forward })
+    Ok(StateKey { schema, migration: migration.name.clone(), stream })
 }
 
 /// Runs a migration until `stop` is cancelled or a wish says that it is over.
 pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
-    let key = state_key(migration).map_err(Failure::unknown)?;
+    state_key(migration, Stream::Forward).map_err(Failure::unknown)?;
     let ends = Ends::connect(migration).await.map_err(Failure::at_start)?;
-    let before = Before::read(&ends, &key).await.map_err(Failure::at_start)?;
+    let forward = Flow { migration, ends: &ends, stream: Stream::Forward };
     if wishes.restore_triggers {
-        return restore_triggers(&ends, migration, &key, &before, &wishes, stop).await;
+        return restore_triggers(forward, &wishes, stop).await;
     }
-    before.verify(&ends, migration, &wishes).await.map_err(Failure::at_start)?;
-    let preflight = preflight(&ends, migration, &before, &wishes).await.map_err(Failure::at_start)?;
-    preflight.pass(&migration.name)?;
+    let reverse = Flow { stream: Stream::Reverse, ..forward };
+    let turned_on = Before::read(reverse).await.map_err(Failure::at_start)?.checkpoint.is_some();
+    if wishes.both || turned_on {
+        return run_both(forward, reverse, wishes, stop).await;
+    }
+    run_alone(forward, wishes, stop).await
+}
 
-    let ownership = install_and_take(&ends, migration, &key, &before, &wishes, stop).await;
+/// Runs one stream only.
+pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
+    let board = Board::new(StreamStatus::new(flow.stream.as_str(), StreamState::Copying));
+    let showing = tokio::spawn(display::show(vec![board.subscribe()]));
+    let ended = run_flow(flow, &wishes, &board, &watch::Sender::new(false), stop).await;
+    showing.abort();
+    ended
+}
+
+/// Runs both streams. The reverse one begins when the forward one has copied its tables: from then on what is written at
+/// the target comes back.
+async fn run_both(
+    forward: Flow<'_>,
+    reverse: Flow<'_>,
+    wishes: Wishes,
+    stop: &CancellationToken,
+) -> Result<Ended, Failure> {
+    if forward.from().session.is_cockroach() == forward.to().session.is_cockroach() {
+        return Err(Failure::refused(both_needs_cockroach()));
+    }
+    let forward_wishes = Wishes { both: true, ..wishes };
+    let reverse_wishes =
+        Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
+    // Refusals of the reverse stream are told before anything is copied.
+    with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
+    let boards =
+        [forward, reverse].map(|flow| Board::new(StreamStatus::new(flow.stream.as_str(), StreamState::Copying)));
+    let showing = tokio::spawn(display::show(boards.iter().map(Board::subscribe).collect()));
+    let (copied, mut is_copied) = watch::channel(false);
+    let stop = stop.child_token();
+    let there = async {
+        let ended = run_flow(forward, &forward_wishes, &boards[0], &copied, &stop).await;
+        stop.cancel();
+        ended
+    };
+    let back = async {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Ended { applied: None }),
+            _ = is_copied.wait_for(|copied| *copied) => {}
+        }
+        let ended = run_flow(reverse, &reverse_wishes, &boards[1], &watch::Sender::new(false), &stop).await;
+        stop.cancel();
+        ended
+    };
+    let (there, back) = tokio::join!(there, back);
+    showing.abort();
+    back.and(there)
+}
+
+/// Runs one direction until `stop` is cancelled or a wish says that it is over.
+async fn run_flow(
+    flow: Flow<'_>,
+    wishes: &Wishes,
+    board: &Board,
+    copied: &watch::Sender<bool>,
+    stop: &CancellationToken,
+) -> Result<Ended, Failure> {
+    with_upstream!(flow, upstream => run_upstream(flow, &upstream, wishes, board, copied, stop).await)
+}
+
+/// Finds every reason not to start. Writes nothing.
+async fn ready<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<(Before, Preflight), Failure> {
+    let before = Before::read(flow).await.map_err(Failure::at_start)?;
+    upstream.verify(&before, wishes).await.map_err(Failure::at_start)?;
+    before.verify(flow.migration, wishes).map_err(Failure::at_start)?;
+    let preflight = preflight(flow, upstream, &before, wishes).await.map_err(Failure::at_start)?;
+    preflight.pass(&flow.migration.name)?;
+    Ok((before, preflight))
+}
+
+async fn run_upstream<U: Upstream>(
+    flow: Flow<'_>,
+    upstream: &U,
+    wishes: &Wishes,
+    board: &Board,
+    copied: &watch::Sender<bool>,
+    stop: &CancellationToken,
+) -> Result<Ended, Failure> {
+    let (before, preflight) = ready(flow, upstream, wishes).await?;
+    let ownership = install_and_take(flow, &before, wishes, stop).await;
     let Some(ownership) = ownership.map_err(Failure::at_start)? else {
         return Ok(Ended { applied: before.position() });
     };
-    let board = Board::new(StreamStatus::new(key.stream.as_str(), StreamState::Copying), ownership.status());
-    let showing = tokio::spawn(display::show(board.subscribe()));
-    let running = start::Stream { migration, ends: &ends, ownership: &ownership, board: &board, wishes: &wishes, stop };
+    board.beat(ownership.status());
+    let other = if flow.stream == Stream::Forward { Stream::Reverse } else { Stream::Forward };
+    let other = Before::read(Flow { stream: other, ..flow }).await.map_err(Failure::at_start)?;
+    let both = wishes.both || other.checkpoint.is_some();
+    let run = Run { flow, ownership: &ownership, board, wishes, stop, copied, both };
     let result = tokio::select! {
-        result = running.run(&preflight.tables) => result,
+        result = Box::pin(run.run(upstream, &preflight.tables)) => result,
         displaced = ownership.displaced() => Err(displaced),
     };
-    showing.abort();
     board.change(|status| status.state = StreamState::Stopped);
     // A target that does not answer keeps nobody from stopping: the next owner finds this one gone.
     match timeout(RELEASE_TIMEOUT, ownership.release(result.as_ref().err())).await {
@@ -109,22 +226,16 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
 }
 
 /// Restores what was put aside at the target. Needs no slot: the source may be gone already.
-async fn restore_triggers(
-    ends: &Ends,
-    migration: &Migration,
-    key: &StateKey,
-    before: &Before,
-    wishes: &Wishes,
-    stop: &CancellationToken,
-) -> Result<Ended, Failure> {
+async fn restore_triggers(flow: Flow<'_>, wishes: &Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
+    let before = Before::read(flow).await.map_err(Failure::at_start)?;
     if before.checkpoint.is_none() {
-        let what = format!("migration \"{}\" has put nothing aside", migration.name);
+        let what = format!("migration \"{}\" has put nothing aside", flow.migration.name);
         let next = "check --target, --name and --state-schema";
         return Err(Failure::refused(Problem::definite("MI015", what, "the target knows no such migration", next)));
     }
-    let ownership = install_and_take(ends, migration, key, before, wishes, stop).await.map_err(Failure::at_start)?;
+    let ownership = install_and_take(flow, &before, wishes, stop).await.map_err(Failure::at_start)?;
     let Some(ownership) = ownership else { return Ok(Ended { applied: before.position() }) };
-    let result = triggers::bring_back(&ends.target_session, ownership.lease()).await;
+    let result = triggers::bring_back(&flow.to().session, ownership.lease()).await;
     let released = ownership.release(result.as_ref().err()).await;
     result.and(released).map_err(Failure::refused)?;
     Ok(Ended { applied: before.position() })
@@ -132,20 +243,19 @@ async fn restore_triggers(
 
 /// Makes the state tables on both sides and becomes the owner; `None` if told to stop while waiting for another owner.
 async fn install_and_take(
-    ends: &Ends,
-    migration: &Migration,
-    key: &StateKey,
+    flow: Flow<'_>,
     before: &Before,
     wishes: &Wishes,
     stop: &CancellationToken,
 ) -> Result<Option<Ownership>, Problem> {
-    state::install(&ends.target_session, &key.schema, Part::Stream).await?;
-    state::install(&ends.source_session, &key.schema, Part::Common).await?;
+    let (key, migration, ends) = (flow.key()?, flow.migration, flow.ends);
+    state::install(&flow.to().session, &key.schema, Part::Stream).await?;
+    state::install(&flow.from().session, &key.schema, Part::Common).await?;
     let settings = before.pair.settings(json!({ "tables": migration.tables, "exclude": migration.exclude }));
-    for (session, side) in [(&ends.target_session, Side::Target), (&ends.source_session, Side::Source)] {
-        state::write_migration(session, &key.schema, &migration.name, side, &settings).await?;
+    for (end, side) in [(&ends.target, Side::Target), (&ends.source, Side::Source)] {
+        state::write_migration(&end.session, &key.schema, &migration.name, side, &settings).await?;
     }
-    let config = OwnerConfig { settings: ends.target.clone(), key: key.clone(), take_over: wishes.take_over };
+    let config = OwnerConfig { settings: flow.to().settings.clone(), key, take_over: wishes.take_over };
     let mut said = None;
     let waiting = |why: &Waiting| {
         let text = said_of(why);
@@ -157,6 +267,15 @@ async fn install_and_take(
     stop.run_until_cancelled(state::take(&config, waiting)).await.transpose()
 }
 
+fn both_needs_cockroach() -> Problem {
+    Problem::definite(
+        "MI017",
+        "both directions at once are not possible between these databases",
+        "--direction both goes between PostgreSQL and CockroachDB",
+        "leave out --direction",
+    )
+}
+
 /// Says who or what a newcomer waits for, without what changes every time.
 fn said_of(waiting: &Waiting) -> String {
     match waiting {
@@ -166,6 +285,7 @@ fn said_of(waiting: &Waiting) -> String {
         Waiting::Newcomer { backend_pid } => {
             format!("another process is taking the stream over (backend {backend_pid})")
         }
+        Waiting::UnnamedTransaction => "a transaction at the target holds the checkpoint".to_owned(),
         Waiting::Transaction { backend_pid, application_name } => format!(
             "a transaction of \"{application_name}\" at the target holds the checkpoint (backend {backend_pid}); \
              SELECT pg_terminate_backend({backend_pid}) ends it"

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableFilter, TableName};
-use tidegate_source_postgres::{catalog, check::SLOT_OF_SOMEBODY, check::source_findings};
 use tidegate_sql::catalog::{map_table, read_tables, value_types};
 use tidegate_sql::check::{PUT_ASIDE_WHEN_TOLD, TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;
 
-use super::{Before, Ends, Wishes, state_key};
-use crate::config::Migration;
+use super::upstream::{Listed, Upstream};
+use super::{Before, Flow, Wishes};
 use crate::output::{Exit, Failure, print_findings};
 
 /// What the findings say together.
@@ -69,30 +68,35 @@ impl Preflight {
     }
 }
 
-/// Checks both ends and plans the tables. An error means that nothing could be asked.
-pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &Wishes) -> Result<Preflight, Problem> {
-    let key = state_key(migration)?;
+/// Checks both ends of a stream and plans its tables. An error means that nothing could be asked.
+pub async fn run<U: Upstream>(
+    flow: Flow<'_>,
+    upstream: &U,
+    before: &Before,
+    wishes: &Wishes,
+) -> Result<Preflight, Problem> {
+    let (key, migration) = (flow.key()?, flow.migration);
     let filter = TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?;
-    let mut findings = source_findings(&ends.source, &migration.name, &filter).await?;
-    findings.retain(|finding| !(wishes.recreate_slot && finding.code == SLOT_OF_SOMEBODY));
+    let mut findings = upstream.findings(&filter, wishes).await?;
 
     let started = before.position().is_some() && !wishes.recreate_slot;
-    let mut tables = Tables::list(ends, &filter).await?;
+    let mut tables = Tables(upstream.tables(&filter).await?);
     if started {
         tables.keep_only_those_begun(before, wishes);
     }
     let question = TargetQuestion {
         key: &key,
         tables: &tables.wanted(),
-        source_types: &value_types(&ends.source_session, &tables.type_oids()).await?,
-        no_copy: wishes.no_copy_from.is_some(),
+        source_types: &value_types(&flow.from().session, &tables.type_oids()).await?,
+        no_copy: wishes.no_copy.is_some(),
+        both: wishes.both,
     };
-    findings.extend(target_findings(&ends.target_session, &question).await);
+    findings.extend(target_findings(&flow.to().session, &question).await);
     if wishes.set_aside_triggers {
         let told = findings.iter_mut().filter(|finding| PUT_ASIDE_WHEN_TOLD.contains(&finding.code));
         told.for_each(|finding| finding.severity = Severity::Notice);
     }
-    let tables = if started { tables.as_begun(ends, before, wishes).await? } else { tables.planned(ends).await? };
+    let tables = if started { tables.as_begun(flow, before, wishes).await? } else { tables.planned(flow).await? };
     if tables.is_empty() {
         findings.push(no_tables());
     }
@@ -100,15 +104,9 @@ pub async fn run(ends: &Ends, migration: &Migration, before: &Before, wishes: &W
 }
 
 /// The source's tables that a stream would carry.
-struct Tables(Vec<catalog::CatalogTable>);
+struct Tables(Vec<Listed>);
 
 impl Tables {
-    async fn list(ends: &Ends, filter: &TableFilter) -> Result<Tables, Problem> {
-        let mut tables = catalog::list_tables(&ends.source_session, filter).await?;
-        tables.retain(catalog::CatalogTable::is_carried);
-        Ok(Tables(tables))
-    }
-
     /// A stream carries the tables that it began with, and those it is told to copy. Others that match and came later are
     /// shown by `status`.
     fn keep_only_those_begun(&mut self, before: &Before, wishes: &Wishes) {
@@ -117,34 +115,34 @@ impl Tables {
     }
 
     fn wanted(&self) -> Vec<WantedTable> {
-        self.0.iter().map(wanted).collect()
+        self.0.iter().map(|table| table.wanted.clone()).collect()
     }
 
     fn type_oids(&self) -> Vec<u32> {
-        let mut oids: Vec<u32> =
-            self.0.iter().flat_map(|table| table.table.columns.iter().map(|column| column.type_oid)).collect();
+        let columns = self.0.iter().flat_map(|table| table.wanted.source.columns.iter());
+        let mut oids: Vec<u32> = columns.map(|column| column.type_oid).collect();
         oids.sort_unstable();
         oids.dedup();
         oids
     }
 
     /// Maps every table. One that cannot be mapped has a critical finding already and is left out.
-    async fn planned(&self, ends: &Ends) -> Result<Vec<PlannedTable>, Problem> {
+    async fn planned(&self, flow: Flow<'_>) -> Result<Vec<PlannedTable>, Problem> {
         let names: Vec<TableName> = self.0.iter().map(|table| table.name().clone()).collect();
-        let targets = read_tables(&ends.target_session, &names).await?;
-        let plan = |table: &catalog::CatalogTable| {
-            let map = map_table(&wanted(table), targets.get(table.name())?).ok()?;
-            let rows_estimated = table.rows_estimated.unwrap_or(0);
-            Some(PlannedTable { map, rows_estimated, bytes_estimated: table.bytes })
+        let targets = read_tables(&flow.to().session, &names).await?;
+        let plan = |table: &Listed| {
+            let map = map_table(&table.wanted, targets.get(table.name())?).ok()?;
+            let Listed { rows_estimated, bytes_estimated, .. } = *table;
+            Some(PlannedTable { map, rows_estimated, bytes_estimated })
         };
         Ok(self.0.iter().filter_map(plan).collect())
     }
 
     /// As [`Tables::planned`], but a table that is copied keeps the map with which it was copied: the stream may still
     /// have changes to give from before the source's table was altered or dropped.
-    async fn as_begun(&self, ends: &Ends, before: &Before, wishes: &Wishes) -> Result<Vec<PlannedTable>, Problem> {
+    async fn as_begun(&self, flow: Flow<'_>, before: &Before, wishes: &Wishes) -> Result<Vec<PlannedTable>, Problem> {
         let mut fresh: HashMap<TableName, PlannedTable> = HashMap::new();
-        for table in self.planned(ends).await? {
+        for table in self.planned(flow).await? {
             fresh.insert(table.map.source.name.clone(), table);
         }
         let mut planned = Vec::new();
@@ -174,14 +172,6 @@ impl Tables {
             planned.push(fresh.remove(name).ok_or_else(|| not_carried(name))?);
         }
         Ok(planned)
-    }
-}
-
-fn wanted(table: &catalog::CatalogTable) -> WantedTable {
-    WantedTable {
-        source: table.table.clone(),
-        primary_key: table.primary_key.clone(),
-        identity_whole: table.identity_whole,
     }
 }
 

@@ -1,22 +1,17 @@
 //! The stream: source, pipeline and applier put together, and what is shown of them.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tidegate_model::{Position, Problem, TableFilter, TableRoute, Timestamp};
+use tidegate_model::{Position, Problem, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
-use tidegate_source_postgres::{History, PostgresSource, Received, SourceConfig};
-use tidegate_sql::applier::{ApplierConfig, ApplyProgress, PostgresApplier};
+use tidegate_sql::applier::{ApplierConfig, ApplyProgress, SqlApplier, TruncateAs};
 use tidegate_sql::requests::serve_drains;
-use tidegate_sql::state;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Ended;
-use super::lag::LagClock;
-use super::start::Stream;
-use super::watch::{TableWatch, wal_budget};
+use super::upstream::{Upstream, View};
+use super::{Ended, Run};
 use crate::status::StreamState;
 
 const SHOW_EVERY: Duration = Duration::from_millis(250);
@@ -27,51 +22,57 @@ const RESTORE_AGAIN: Duration = Duration::from_secs(10);
 struct Views {
     pipeline: watch::Receiver<Progress>,
     applier: watch::Receiver<ApplyProgress>,
-    source: watch::Receiver<Received>,
-    spooled_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-impl Stream<'_> {
+impl Run<'_> {
     /// Streams from `position` until told to stop.
-    pub(super) async fn stream(
+    pub(super) async fn stream<U: Upstream>(
         &self,
+        upstream: &U,
+        begun: &U::Begun,
         position: Position,
-        history: History,
         routes: Vec<TableRoute>,
     ) -> Result<Ended, Problem> {
         let caught_up_at = highest_point(&position, &routes);
-        let tables = self.table_watch(&history, &routes)?;
-        let config = ApplierConfig {
-            settings: self.ends.target.clone(),
-            lease: self.lease().clone(),
-            batches_in_flight_max: self.limits().in_flight_max,
-        };
-        let applier = PostgresApplier::start(config, position.clone(), routes).await?;
-        let source = PostgresSource::start(self.source_config(), position.clone(), history).await?;
-        info!(%position, "streaming");
-        let (applied, source_view) = (applier.progress(), source.received());
-        let spooled_bytes = Box::new(source.spooled_bytes());
+        let applier = SqlApplier::start(self.applier_config(), position.clone(), routes.clone()).await?;
+        let (source, source_view) = upstream.source(self, begun, &position, &routes).await?;
+        info!(%position, stream = %self.flow.stream, "streaming");
+        let applied = applier.progress();
         let mut pipeline = Pipeline::new(source, applier, position, self.limits());
-        let views = Views { pipeline: pipeline.progress(), applier: applied, source: source_view, spooled_bytes };
+        let views = Views { pipeline: pipeline.progress(), applier: applied };
 
         let stop = self.stop.child_token();
         let ended = tokio::select! {
             ended = pipeline.run(stop.clone()) => ended,
-            never = self.show(&views, &caught_up_at) => match never {},
+            never = self.show(&views, source_view, &caught_up_at) => match never {},
             never = self.serve(&views) => match never {},
             never = self.finish_copy(&views, &caught_up_at) => match never {},
             never = self.end_when_wished(&views, &stop) => match never {},
-            changed = tables.watch(self.board) => Err(changed),
+            changed = upstream.watch_tables(begun, &routes, self.board) => Err(changed),
         };
         let ended = ended?;
-        pipeline.into_source().close().await;
+        upstream.close(pipeline.into_source()).await;
         self.board.change(|status| status.applied_position = Some(ended.applied.to_string()));
-        info!(applied = %ended.applied, clean = ended.clean, "stream ended");
+        info!(applied = %ended.applied, clean = ended.clean, stream = %self.flow.stream, "stream ended");
         Ok(Ended { applied: Some(ended.applied) })
     }
 
+    fn applier_config(&self) -> ApplierConfig {
+        let options = &self.flow.migration.pipeline;
+        ApplierConfig {
+            settings: self.flow.to().settings.clone(),
+            lease: self.lease().clone(),
+            batches_in_flight_max: self.limits().in_flight_max,
+            giant_transaction_bytes: options.giant_transaction_bytes.map_or(u64::MAX, |bytes| bytes.0),
+            // TRUNCATE ends a changefeed.
+            truncate_as: if self.both { TruncateAs::Delete } else { options.truncate_as.unwrap_or_default().into() },
+            // The stream the other way must know our writes, also one that is made later.
+            mark: self.flow.from().session.is_cockroach(),
+        }
+    }
+
     fn limits(&self) -> BatchLimits {
-        let (options, defaults) = (&self.migration.pipeline, BatchLimits::default());
+        let (options, defaults) = (&self.flow.migration.pipeline, BatchLimits::default());
         let interval = |chosen: Option<crate::config::Interval>, default| chosen.map_or(default, |interval| interval.0);
         BatchLimits {
             bytes_max: options.batch_bytes_max.map_or(defaults.bytes_max, |bytes| bytes.0),
@@ -83,65 +84,25 @@ impl Stream<'_> {
         }
     }
 
-    fn source_config(&self) -> SourceConfig {
-        let options = &self.migration.pipeline;
-        let mut config = SourceConfig::new(self.ends.source.clone(), self.migration.name.clone());
-        config.spool_dir = options.spool_dir.clone().unwrap_or(config.spool_dir);
-        config.spool_bytes_max = options.spool_bytes_max.map(|bytes| bytes.0);
-        config.memory_budget_bytes = options.memory_budget.map_or(config.memory_budget_bytes, |bytes| bytes.0);
-        config.heartbeat_every = options.heartbeat_every.map(|interval| interval.0);
-        config.wal_budget = wal_budget(self.migration);
-        let (settings, lease) = (self.ends.target.clone(), self.lease().clone());
-        config.on_new_history = Some(Arc::new(move |history: History| {
-            let (settings, lease) = (settings.clone(), lease.clone());
-            Box::pin(async move {
-                let role = lease.key.migration.application_name("history");
-                let session = tidegate_connect::Session::connect(&settings, &role).await?;
-                let stored = serde_json::to_value(&history).expect("a history is plain data");
-                state::store_history(&session, &lease, &stored).await
-            })
-        }));
-        config
-    }
-
-    fn table_watch(&self, history: &History, routes: &[TableRoute]) -> Result<TableWatch, Problem> {
-        let migration = self.migration;
-        let identity = |route: &TableRoute| (route.map.source.id, route.map.source.name.clone());
-        let carried = routes.iter().map(identity).collect();
-        Ok(TableWatch {
-            settings: self.ends.source.clone(),
-            name: migration.name.clone(),
-            filter: TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?,
-            history: history.clone(),
-            carried,
-        })
-    }
-
-    async fn show(&self, views: &Views, caught_up_at: &Position) -> std::convert::Infallible {
-        let mut lag = LagClock::default();
+    async fn show(&self, views: &Views, mut source: View, caught_up_at: &Position) -> std::convert::Infallible {
         loop {
             let pipeline = views.pipeline.borrow().clone();
             let applier = views.applier.borrow().clone();
-            let source = views.source.borrow().clone();
-            let received = pipeline.received.lsn().unwrap_or_default();
-            let now = Instant::now();
-            let end = source.wal.as_ref().map(|wal| wal.end.max(received));
-            if let Some(end) = end {
-                lag.note(end, now);
-            }
+            let reading = source(&pipeline.received);
             self.board.change(|status| {
                 status.state =
                     if pipeline.applied < *caught_up_at { StreamState::CatchingUp } else { StreamState::Streaming };
-                status.source_position = end.map(|end| Position::postgres(end).to_string());
+                status.source_position = reading.end.map(|end| end.to_string());
                 status.received_position = Some(pipeline.received.to_string());
                 status.applied_position = Some(applier.applied.to_string());
-                status.source_lag_bytes = end.map(|end| end.0 - received.0);
-                status.source_lag_seconds = Some(lag.age(received, now).as_secs_f64());
+                status.source_lag_bytes = reading.lag_bytes;
+                status.source_lag_seconds = reading.lag_seconds;
                 status.apply_lag_seconds = Some(pipeline.oldest_waiting.map_or(0.0, seconds_since));
-                status.retained_wal_bytes = source.wal.as_ref().map(|wal| wal.bytes());
-                status.waiting_for = applier.retrying.or(source.waiting_for);
+                status.retained_wal_bytes = reading.retained_wal_bytes;
+                status.history_seconds_left = reading.history_seconds_left;
+                status.waiting_for = applier.retrying.or(reading.waiting_for);
                 status.transactions = pipeline.transactions;
-                status.spooled_bytes = (views.spooled_bytes)();
+                status.spooled_bytes = reading.spooled_bytes;
             });
             tokio::time::sleep(SHOW_EVERY).await;
         }
@@ -150,7 +111,7 @@ impl Stream<'_> {
     async fn serve(&self, views: &Views) -> std::convert::Infallible {
         let applied = watch::Sender::new(views.pipeline.borrow().applied.clone());
         let mut pipeline = views.pipeline.clone();
-        let (settings, lease) = (self.ends.target.clone(), self.lease().clone());
+        let (settings, lease) = (self.flow.to().settings.clone(), self.lease().clone());
         let follow = async {
             while pipeline.changed().await.is_ok() {
                 let now = pipeline.borrow_and_update().applied.clone();

@@ -19,10 +19,42 @@ enum Step {
     Savepoint(Vec<Step>, bool),
 }
 
+/// How a transaction says who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    None,
+    OwnOrigin,
+    OwnMessage,
+    OwnBoth,
+    ForeignOrigin,
+    ForeignMessage,
+    /// Our message behind something else.
+    Late,
+}
+
+impl Mark {
+    fn is_own(self) -> bool {
+        matches!(self, Mark::OwnOrigin | Mark::OwnMessage | Mark::OwnBoth)
+    }
+
+    /// What comes at the very beginning.
+    fn opening(self, xid: Option<u32>) -> Vec<Message> {
+        match self {
+            Mark::None | Mark::Late => vec![],
+            Mark::OwnOrigin => vec![origin("tidegate_orders_1")],
+            Mark::OwnMessage => vec![applied(xid, "orders")],
+            Mark::OwnBoth => vec![origin("tidegate_orders_12"), applied(xid, "orders")],
+            Mark::ForeignOrigin => vec![origin("tidegate_orders_2_1")],
+            Mark::ForeignMessage => vec![applied(xid, "orders_2")],
+        }
+    }
+}
+
 /// One transaction and how it is sent.
 #[derive(Clone, Debug)]
 struct Plan {
     steps: Vec<Step>,
+    mark: Mark,
     streamed: bool,
     /// Rolled back as a whole; possible only where it is streamed.
     aborted: bool,
@@ -58,8 +90,19 @@ fn step() -> impl Strategy<Value = Step> {
 fn plan() -> impl Strategy<Value = Plan> {
     let steps = proptest::collection::vec(step(), 0..12);
     let blocks = proptest::collection::vec(1..5_usize, 1..5);
-    (steps, any::<bool>(), proptest::bool::weighted(0.2), blocks).prop_map(|(steps, streamed, aborted, blocks)| Plan {
+    let mark = prop_oneof![
+        4 => Just(Mark::None),
+        1 => Just(Mark::OwnOrigin),
+        1 => Just(Mark::OwnMessage),
+        1 => Just(Mark::OwnBoth),
+        1 => Just(Mark::ForeignOrigin),
+        1 => Just(Mark::ForeignMessage),
+        1 => Just(Mark::Late),
+    ];
+    let sent = (any::<bool>(), proptest::bool::weighted(0.2), blocks);
+    (steps, mark, sent).prop_map(|(steps, mark, (streamed, aborted, blocks))| Plan {
         steps,
+        mark,
         streamed: streamed || aborted,
         aborted,
         blocks,
@@ -151,6 +194,12 @@ fn pieces(plan: &Plan, xid: u32, actions: &[Action]) -> VecDeque<Vec<Message>> {
     if first {
         pieces.push_back(vec![start(xid, true), Message::StreamStop]);
     }
+    let begins = |piece: &&mut Vec<Message>| matches!(piece[0], Message::StreamStart { first_segment: true, .. });
+    let opening = pieces.iter_mut().find(begins).expect("it was begun");
+    opening.splice(1..1, plan.mark.opening(Some(xid)));
+    if plan.mark == Mark::Late && !first {
+        pieces.push_back(vec![start(xid, false), applied(Some(xid), "orders"), Message::StreamStop]);
+    }
     pieces
 }
 
@@ -168,18 +217,22 @@ fn live(actions: &[Action], streamed: bool) -> Vec<&Step> {
         .collect()
 }
 
-fn whole(steps: &[&Step], end: u64, described: &mut BTreeSet<u32>) -> Vec<Message> {
+fn whole(steps: &[&Step], mark: Mark, end: u64, described: &mut BTreeSet<u32>) -> Vec<Message> {
     let mut messages = vec![begin(end)];
+    messages.extend(mark.opening(None));
     for step in steps {
         messages.extend(describe_for(step, None, described));
         messages.push(message(None, step));
+    }
+    if mark == Mark::Late && !steps.is_empty() {
+        messages.push(applied(None, "orders"));
     }
     messages.push(commit(end));
     messages
 }
 
-/// Sends the transactions in the order that `turns` makes of them. Returns the messages, and those of the same
-/// transactions one after another, whole.
+/// Sends the transactions in the order that `turns` makes of them. Returns the messages; and those of the same
+/// transactions one after another, whole, without marks and with nothing in those of our own.
 fn interleave(plans: &[Plan], turns: &[Index]) -> (Vec<Message>, Vec<Message>) {
     let mut waiting: Vec<_> = plans
         .iter()
@@ -216,9 +269,10 @@ fn interleave(plans: &[Plan], turns: &[Index]) -> (Vec<Message>, Vec<Message>) {
                 }
             }
         } else {
-            sent.extend(whole(&live, end, &mut known));
+            sent.extend(whole(&live, plan.mark, end, &mut known));
         }
-        expected.extend(whole(&live, end, &mut known_expected));
+        let left = if plan.mark.is_own() { &[][..] } else { &live };
+        expected.extend(whole(left, Mark::None, end, &mut known_expected));
     }
     (sent, expected)
 }
@@ -233,9 +287,11 @@ proptest! {
         let (sent, expected) = interleave(&plans, &turns);
         let mut whole = Run::new(0, LARGE);
         whole.all(&expected);
-        let mut streamed = Run::new(0, budget);
+        let mut streamed = Run::new(0, budget).dropping();
         streamed.all(&sent);
         prop_assert_eq!(streamed.seen(), whole.seen());
+        let own = plans.iter().filter(|plan| plan.mark.is_own() && !plan.aborted).count() as u64;
+        prop_assert_eq!(streamed.assembler.dropped(), own);
         let mut spooled = Run::new(0, budget);
         spooled.all(&expected);
         prop_assert_eq!(spooled.seen(), whole.seen());

@@ -2,16 +2,17 @@
 
 mod interleaving;
 mod order;
+mod own;
 mod relations;
 mod spooling;
 
 use bytes::Bytes;
 use tidegate_model::{
-    Change, ChangeReader, Event, Lsn, NewRow, OldRow, Position, Problem, RelationId, ReplicaIdentity, Row,
-    SourceColumn, SourceTable, TableName, Timestamp, Value,
+    Change, ChangeReader, Event, Lsn, MESSAGE_PREFIX, MigrationName, NewRow, OldRow, Position, Problem, RelationId,
+    ReplicaIdentity, Row, SourceColumn, SourceTable, Stream, TableName, Timestamp, Value,
 };
 
-use super::{Assembler, MESSAGE_PREFIX};
+use super::Assembler;
 use crate::pgoutput::encode::encode;
 use crate::pgoutput::{CommitPoint, Message, PROTOCOL_MAX};
 use crate::spool::Spool;
@@ -36,6 +37,12 @@ impl Run {
         let spool = Spool::new(dir.path(), Some(bytes_max), memory_budget_bytes).unwrap();
         let assembler = Assembler::new(Lsn(start), PROTOCOL_MAX, spool.clone());
         Run { assembler, spool, out: Vec::new(), _dir: dir }
+    }
+
+    /// Drops what the migration `orders` wrote.
+    pub(super) fn dropping(mut self) -> Self {
+        self.assembler = self.assembler.dropping(&name("orders"));
+        self
     }
 
     pub(super) fn send(&mut self, message: &Message) -> Result<(), Problem> {
@@ -171,6 +178,20 @@ pub(super) fn inserted(table: SourceTable, id: u32) -> SeenChange {
 pub(super) fn logical(xid: Option<u32>, transactional: bool, prefix: &str) -> Message {
     let (lsn, content) = (Lsn(1), Bytes::from_static(b"marker"));
     Message::Logical { xid, transactional, lsn, prefix: prefix.to_owned(), content }
+}
+
+/// The message that an applied transaction of this migration begins with.
+pub(super) fn applied(xid: Option<u32>, migration: &str) -> Message {
+    let content = Bytes::from(name(migration).applied_message(Stream::Reverse, 3));
+    Message::Logical { xid, transactional: true, lsn: Lsn(1), prefix: MESSAGE_PREFIX.to_owned(), content }
+}
+
+pub(super) fn origin(name: &str) -> Message {
+    Message::Origin { lsn: Lsn(0), name: name.to_owned() }
+}
+
+pub(super) fn name(text: &str) -> MigrationName {
+    text.parse().unwrap()
 }
 
 pub(super) fn marker() -> SeenChange {

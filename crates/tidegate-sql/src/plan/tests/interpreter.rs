@@ -39,7 +39,7 @@ impl Database {
             Shape::Insert => run.insert(),
             Shape::Delete => run.delete(),
             Shape::Update { set, rekey } => run.update(&set, rekey),
-            Shape::Rotate => run.rotate(),
+            Shape::Replace { set, rekey } => run.replace(&set, rekey),
             Shape::DeleteOne { nulls } => run.one(&nulls, None),
             Shape::UpdateOne { nulls, set } => run.one(&nulls, Some(&set)),
         }?;
@@ -153,8 +153,11 @@ impl Run<'_> {
         Ok(affected)
     }
 
-    fn rotate(&mut self) -> Result<u64, String> {
-        let (old, new) = (self.keys(), self.keys());
+    fn replace(&mut self, set: &ColumnSet, rekey: bool) -> Result<u64, String> {
+        let old = self.keys();
+        let is_set = |index: &usize| set.contains(*index) || (rekey && self.key.contains(index));
+        let columns: Vec<usize> = (0..self.columns).filter(is_set).collect();
+        let arrays: Vec<_> = columns.iter().map(|_| self.params.array()).collect();
         self.params.end(true);
         let before = std::mem::take(self.rows);
         let place = |row: &Cells| old.iter().position(|key| *key == self.key_of(row));
@@ -162,11 +165,11 @@ impl Run<'_> {
         let affected = gone.len() as u64;
         for mut row in gone {
             let place = place(&row).unwrap();
-            for (column, value) in self.key.iter().zip(&new[place]) {
-                row[*column] = value.clone();
+            for (column, array) in columns.iter().zip(&arrays) {
+                row[*column] = array[place].clone();
             }
             if all.iter().any(|other| self.key_of(other) == self.key_of(&row)) {
-                return Err(format!("a rotated row takes {:?}, which is there", self.key_of(&row)));
+                return Err(format!("a row put back takes {:?}, which is there", self.key_of(&row)));
             }
             all.push(row);
         }

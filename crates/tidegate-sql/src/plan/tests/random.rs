@@ -6,17 +6,16 @@ use tidegate_model::TableRoute;
 use super::fixture::{at, route, with_full_identity};
 use super::history::{COLUMNS, History, Wish, wishes};
 use super::interpreter::Database;
-use super::{ENFORCED, REPLICA, UNLIMITED};
-use crate::plan::{Planner, SessionRights, SliceLimit};
+use super::{ENFORCED, REPLICA, UNLIMITED, on_cockroach, on_postgres};
+use crate::plan::{Planner, SliceLimit};
 
 fn database(routes: &[TableRoute], rows: Vec<Vec<super::history::Cells>>) -> Database {
     Database(routes.iter().map(|route| route.map.target.clone()).zip(rows).collect())
 }
 
-fn check(routes: &[TableRoute], rights: SessionRights, limit: SliceLimit, wishes: &[Wish], deferrable: bool) {
+fn check(mut planner: Planner, routes: &[TableRoute], limit: SliceLimit, wishes: &[Wish], deferrable: bool) {
     let History { before, changes, after } = History::of(routes, wishes, deferrable);
     let mut target = database(routes, before);
-    let mut planner = Planner::new(routes.to_vec(), rights);
     let mut changes = changes.into_iter().map(|change| Ok((at(1), change)));
     while let Some(plan) = planner.slice(&mut changes, limit).unwrap() {
         for statement in &plan.statements {
@@ -30,7 +29,7 @@ fn check(routes: &[TableRoute], rights: SessionRights, limit: SliceLimit, wishes
 fn check_one_by_one(routes: &[TableRoute], wishes: &[Wish]) {
     let History { before, changes, after } = History::of(routes, wishes, true);
     let mut target = database(routes, before);
-    let mut planner = Planner::new(routes.to_vec(), REPLICA);
+    let mut planner = on_postgres(routes.to_vec(), REPLICA);
     for change in changes {
         let single = planner.single(&at(1), &change).unwrap().expect("it changes a row");
         for statement in &single.statements {
@@ -44,12 +43,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_leave_what_the_changes_leave(wishes in wishes(3), limit in 1..30_u64, enforced: bool) {
-        let routes =
+    fn plans_leave_what_the_changes_leave(wishes in wishes(3), limit in 1..30_u64, referenced: bool) {
+        let mut routes =
             [route(1, "one", &COLUMNS, &[0]), route(2, "two", &COLUMNS, &[0]), route(3, "log", &COLUMNS, &[])];
-        let rights = if enforced { ENFORCED } else { REPLICA };
-        check(&routes, rights, SliceLimit { changes: limit, ..UNLIMITED }, &wishes, false);
-        check(&routes, rights, UNLIMITED, &wishes, false);
+        if referenced {
+            routes[1].map.references = vec![routes[0].map.target.clone(), routes[1].map.target.clone()];
+        }
+        let small = SliceLimit { changes: limit, ..UNLIMITED };
+        for limit in [small, UNLIMITED] {
+            check(on_postgres(routes.to_vec(), REPLICA), &routes, limit, &wishes, false);
+            check(on_postgres(routes.to_vec(), ENFORCED), &routes, limit, &wishes, false);
+            check(on_cockroach(routes.to_vec()), &routes, limit, &wishes, false);
+        }
     }
 
     #[test]
@@ -58,7 +63,7 @@ proptest! {
             with_full_identity(route(1, "one", &COLUMNS, &[0])),
             with_full_identity(route(2, "two", &COLUMNS, &[0])),
         ];
-        check(&routes, REPLICA, UNLIMITED, &wishes, true);
+        check(on_postgres(routes.to_vec(), REPLICA), &routes, UNLIMITED, &wishes, true);
         check_one_by_one(&routes, &wishes);
     }
 }

@@ -44,21 +44,22 @@ impl Engine {
         let logs = tempfile::Builder::new().prefix("tidegate-demo-").tempdir()?;
         let log = File::create(logs.path().join("log"))?;
         let mut command = tidegate("migrate", urls)?;
+        command.args(["--direction", "both", "--resolved-every", "200ms"]);
         let process = command.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
         Ok(Engine { urls: urls.clone(), process, logs })
     }
 
     /// Waits until every table is copied.
     pub async fn until_copied(&mut self) -> anyhow::Result<Status> {
-        self.until("the copy", |status| status.tables > 0 && status.copied == status.tables).await
+        self.until("the copy", 0, |status| status.tables > 0 && status.copied == status.tables).await
     }
 
-    /// Waits until the target follows the source.
-    pub async fn until_streaming(&mut self) -> anyhow::Result<Status> {
-        self.until("the stream", |status| status.state == "streaming").await
+    /// Waits until a stream is where its source is: 0 is the forward one, 1 the reverse one.
+    pub async fn until_streaming(&mut self, stream: usize) -> anyhow::Result<Status> {
+        self.until("the stream", stream, |status| status.state == "streaming").await
     }
 
-    async fn until(&mut self, what: &str, reached: impl Fn(&Status) -> bool) -> anyhow::Result<Status> {
+    async fn until(&mut self, what: &str, stream: usize, reached: impl Fn(&Status) -> bool) -> anyhow::Result<Status> {
         let log = self.log();
         let urls = self.urls.clone();
         let process = &mut self.process;
@@ -69,14 +70,14 @@ impl Engine {
                 if let Some(exit) = ended? {
                     bail!("tidegate migrate ended ({exit}):\n{}", std::fs::read_to_string(log).unwrap_or_default());
                 }
-                Ok(status(urls).await?.filter(|status| reached(status)))
+                Ok(status(urls, stream).await?.filter(|status| reached(status)))
             }
         })
         .await
     }
 
-    pub async fn status(&self) -> anyhow::Result<Status> {
-        status(&self.urls).await?.context("tidegate status knows nothing of the migration")
+    pub async fn status(&self, stream: usize) -> anyhow::Result<Status> {
+        status(&self.urls, stream).await?.context("tidegate status knows nothing of the migration")
     }
 
     /// Kills the program as a crash would.
@@ -103,7 +104,7 @@ impl Engine {
 
 /// Runs `tidegate check` and returns its verdict in a line.
 pub async fn check(urls: &Urls) -> anyhow::Result<String> {
-    let output = tidegate("check", urls)?.arg("--json").output().await?;
+    let output = tidegate("check", urls)?.args(["--json", "--direction", "both"]).output().await?;
     let answer = json(&output)?;
     if !output.status.success() {
         bail!("tidegate check found what the demo did not expect:\n{answer:#}");
@@ -122,14 +123,14 @@ pub async fn drain(urls: &Urls) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `tidegate status`; `None` while the migration does not exist yet.
-async fn status(urls: &Urls) -> anyhow::Result<Option<Status>> {
+/// Runs `tidegate status` and takes one stream of it; `None` while the migration does not exist yet.
+async fn status(urls: &Urls, stream: usize) -> anyhow::Result<Option<Status>> {
     let output = tidegate("status", urls)?.arg("--json").output().await?;
     if output.status.code() == Some(2) {
         return Ok(None);
     }
     let answer = json(&output)?;
-    let stream = &answer["streams"][0];
+    let stream = &answer["streams"][stream];
     let text = |key: &str| stream[key].as_str().unwrap_or_default().to_owned();
     let lag =
         stream["apply_lag_seconds"].as_f64().map_or("unknown".to_owned(), |lag| format!("{:.0} ms", lag * 1000.0));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tidegate_connect::Session;
 use tokio::task::JoinSet;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::shop;
@@ -41,8 +42,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts the clients.
-    pub async fn start(url: &str, seed: u64) -> anyhow::Result<Traffic> {
+    /// Starts the clients. Each round of traffic has purchase numbers of its own.
+    pub async fn start(url: &str, round: i64, seed: u64) -> anyhow::Result<Traffic> {
         let stop = CancellationToken::new();
         let counts = Arc::new(Counts::default());
         let mut clients = JoinSet::new();
@@ -51,7 +52,7 @@ impl Traffic {
             let mut client = Client {
                 session,
                 random: fastrand::Rng::with_seed(seed.wrapping_add(number)),
-                next_purchase: FIRST_PURCHASE * (number as i64 + 1),
+                next_purchase: FIRST_PURCHASE * (round * CLIENTS as i64 + number as i64 + 1),
                 counts: Arc::clone(&counts),
             };
             let stop = stop.clone();
@@ -105,9 +106,22 @@ impl Client {
             93..98 => self.change_of_mind(),
             _ => return self.roll_back().await,
         };
-        self.session.batch_execute(&format!("BEGIN; {sql} COMMIT")).await?;
+        self.commit(&sql).await?;
         self.counts.committed.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Runs a transaction, again for as long as the database asks for that.
+    async fn commit(&mut self, sql: &str) -> anyhow::Result<()> {
+        loop {
+            match self.session.batch_execute(&format!("BEGIN; {sql} COMMIT")).await {
+                Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {
+                    self.session.batch_execute("ROLLBACK").await?;
+                    tokio::time::sleep(PAUSE * self.random.u32(1..10)).await;
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     fn sku(&mut self) -> String {
@@ -144,10 +158,22 @@ impl Client {
         format!("UPDATE shop.purchase SET state = 'shipped', note = 'left the house' WHERE id = {id};")
     }
 
-    /// Deletes through a foreign key with ON DELETE CASCADE.
+    /// Deletes through a foreign key, where that cascades.
     fn cancel(&mut self) -> String {
         let id = self.own_purchase();
-        format!("DELETE FROM shop.purchase WHERE id = {id}; INSERT INTO shop.audit VALUES (now(), 'cancelled', NULL);")
+        let lines = self.delete_lines(id);
+        format!(
+            "{lines} DELETE FROM shop.purchase WHERE id = {id};
+             INSERT INTO shop.audit VALUES (now(), 'cancelled', NULL);"
+        )
+    }
+
+    fn delete_lines(&self, purchase: i64) -> String {
+        if self.session.is_cockroach() {
+            format!("DELETE FROM shop.purchase_line WHERE purchase_id = {purchase};")
+        } else {
+            String::new()
+        }
     }
 
     /// Updates a row whose TOASTed description does not change.
@@ -161,11 +187,11 @@ impl Client {
         let one = self.random.u32(10_001..15_000) / 2 * 2;
         let two = one + 1;
         format!(
-            "SELECT FROM shop.customer WHERE id IN ({one}, {two}) ORDER BY id FOR UPDATE;
+            "SELECT id FROM shop.customer WHERE id IN ({one}, {two}) ORDER BY id FOR UPDATE;
              UPDATE shop.customer SET email = 'held-{one}' WHERE id = {one};
              UPDATE shop.customer SET email = 'c{one}@example.org' WHERE id = {two} AND email = 'c{two}@example.org';
              UPDATE shop.customer SET email = 'c{two}@example.org' WHERE id = {one}
-                 AND EXISTS (SELECT FROM shop.customer WHERE id = {two} AND email = 'c{one}@example.org');"
+                 AND EXISTS (SELECT 1 FROM shop.customer WHERE id = {two} AND email = 'c{one}@example.org');"
         )
     }
 
@@ -184,9 +210,10 @@ impl Client {
     fn change_of_mind(&mut self) -> String {
         let id = self.own_purchase();
         let customer = self.random.u32(1..=10_000);
+        let lines = self.delete_lines(id);
         format!(
-            "SAVEPOINT mind; INSERT INTO shop.audit VALUES (now(), 'never', 1); ROLLBACK TO mind;
-             DELETE FROM shop.purchase WHERE id = {id};
+            "SAVEPOINT mind; INSERT INTO shop.audit VALUES (now(), 'never', 1); ROLLBACK TO SAVEPOINT mind;
+             {lines} DELETE FROM shop.purchase WHERE id = {id};
              INSERT INTO shop.purchase (id, customer_id, note) VALUES ({id}, {customer}, 'again');"
         )
     }

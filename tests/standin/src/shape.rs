@@ -1,0 +1,311 @@
+//! Statements reduced to their shape, and the reviewed list of shapes.
+//!
+//! Two statements have one shape if they differ only in what they are about. Of a statement's words
+//!
+//! - comments go, and everything is on one line;
+//! - keywords and names without quotes are in lower case;
+//! - a name in quotes is `"_"`, one of several parts (`"a"."b"`) and one of `excluded` too;
+//! - a constant is `?`, a parameter is `$`, and a parameter with a cast is `$::_` or `$::_[]`, whatever the type; other casts
+//!   keep their type;
+//! - elements of one shape that follow each other, with a comma or AND between them, are one and three dots: `$, $, $` is
+//!   `$...`, `"a" = excluded."a", "b" = excluded."b"` is `"_" = "_"...`, rows of VALUES likewise. A name or parameter
+//!   alone in parentheses, and a single assignment, get the dots too: how many columns a table has is no difference.
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::dialect::lexer::{self, Kind, Statement};
+use crate::error::SqlError;
+use crate::options::ShapeList;
+
+/// As many words of a statement go into the name of its file.
+const NAME_WORDS: usize = 4;
+const EXTENSION: &str = "snap";
+
+/// The reviewed list.
+#[derive(Debug)]
+pub struct Shapes {
+    list: ShapeList,
+    known: Mutex<BTreeSet<String>>,
+    /// Texts that were looked at already.
+    seen: Mutex<HashSet<u64>>,
+}
+
+/// Statements with constants in them would fill the memory of texts; it is emptied then.
+const SEEN_MAX: usize = 10_000;
+
+impl Shapes {
+    pub fn new(list: ShapeList) -> Shapes {
+        let known = Mutex::new(read(&list.folder));
+        Shapes { list, known, seen: Mutex::default() }
+    }
+
+    /// Refuses a statement whose shape is not in the list, or adds it.
+    pub fn check(&self, statement: &Statement<'_>) -> Result<(), SqlError> {
+        let mut hasher = DefaultHasher::new();
+        statement.span(0..statement.len()).hash(&mut hasher);
+        let text = hasher.finish();
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&text) {
+            return Ok(());
+        }
+        self.check_shape(shape(statement))?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(text);
+        Ok(())
+    }
+
+    fn check_shape(&self, shape: String) -> Result<(), SqlError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&shape) {
+            return Ok(());
+        }
+        let name = file_name(&shape);
+        let file = if self.list.record { format!("{name}.{EXTENSION}") } else { format!("{name}.{EXTENSION}.new") };
+        let text = format!("---\nsource: tests/cockroach-sql\nexpression: shape\n---\n{shape}\n");
+        let written = fs::create_dir_all(&self.list.folder)
+            .and_then(|()| fs::write(self.list.folder.join(&file), text));
+        if let Err(error) = written {
+            tracing::warn!(%error, file, "a shape was not written down");
+        }
+        if self.list.record {
+            known.insert(shape);
+            return Ok(());
+        }
+        Err(SqlError::uncoded(format!("the shape of this statement is not in the reviewed list ({file}): {shape}")))
+    }
+}
+
+fn read(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let files = entries.iter().map(fs::DirEntry::path).filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+    let text = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(path).ok()?;
+        let shape = text.splitn(3, "---\n").nth(2)?;
+        Some(shape.trim_end().to_owned())
+    };
+    files.filter_map(text).collect()
+}
+
+/// Returns the name of a shape's file: its first words and a hash that does not change from one build to the next.
+fn file_name(shape: &str) -> String {
+    let words = shape.split(' ').map(|word| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>());
+    let words: Vec<String> = words.filter(|word| !word.is_empty()).take(NAME_WORDS).collect();
+    let hash = shape.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}-{:08x}", words.join("-").to_lowercase(), hash >> 32)
+}
+
+/// Returns the shapes of the statements in a text, one in a line; of text that is no SQL, the text.
+pub fn shape_of(sql: &str) -> String {
+    match lexer::statements(sql) {
+        Ok(statements) => statements.iter().map(shape).collect::<Vec<_>>().join("\n"),
+        Err(_) => sql.to_owned(),
+    }
+}
+
+fn shape(statement: &Statement<'_>) -> String {
+    let words = collapse(&words(statement));
+    let mut out = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let before = index.checked_sub(1).map_or("", |index| words[index].as_str());
+        let joined = out.is_empty()
+            || matches!(word.as_str(), "," | ")" | "]" | "::" | "." | "..." | "[")
+            || matches!(before, "(" | "[" | "::" | ".")
+            || word == "(" && is_function(before);
+        if !joined {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Keywords that may stand in front of a parenthesis or of the first element of a list.
+const KEYWORDS: [&str; 52] = [
+    "all", "and", "any", "array", "as", "by", "case", "check", "conflict", "distinct", "do", "else", "end", "except",
+    "exists", "filter", "for", "from", "group", "having", "in", "into", "is", "join", "key", "like", "limit",
+    "materialized", "not", "nothing", "on", "only", "or", "order", "over", "references", "returning", "select", "set",
+    "storing", "table", "then", "union", "unique", "update", "using", "values", "when", "where", "with", "cascade",
+    "schema",
+];
+
+fn is_keyword(word: &str) -> bool {
+    KEYWORDS.contains(&word)
+}
+
+fn is_function(word: &str) -> bool {
+    !is_keyword(word) && word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+}
+
+/// The words of a statement, with what it is about left out.
+fn words(statement: &Statement<'_>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut index = 0;
+    while index < statement.len() {
+        let text = statement.text(index);
+        let word = match statement.kind(index) {
+            Some(Kind::Word) => text.to_lowercase(),
+            Some(Kind::Quoted) => NAME.to_owned(),
+            Some(Kind::Text | Kind::Number) => "?".to_owned(),
+            Some(Kind::Parameter) => "$".to_owned(),
+            _ if text == ":::" => "::".to_owned(),
+            _ => text.to_owned(),
+        };
+        // A name of several parts is one name.
+        if word == NAME && words.last().is_some_and(|last| last == ".") {
+            let first = words.len().checked_sub(2).map_or("", |at| words[at].as_str());
+            if first == NAME || first == "excluded" {
+                words.truncate(words.len() - 2);
+            }
+        }
+        index += 1;
+        if word == "::" && words.last().is_some_and(|last| last == "$") {
+            index = cast(statement, index, &mut words);
+            continue;
+        }
+        words.push(word);
+    }
+    words
+}
+
+const NAME: &str = "\"_\"";
+
+/// Puts the cast of a parameter down without its type; returns where it ends.
+fn cast(statement: &Statement<'_>, mut index: usize, words: &mut Vec<String>) -> usize {
+    words.extend(["::".to_owned(), "_".to_owned()]);
+    index += 1;
+    while statement.sign(index, ".") {
+        index += 2;
+    }
+    if statement.sign(index, "(") {
+        index = statement.past_closing(index);
+    }
+    if statement.sign(index, "[") && statement.sign(index + 1, "]") {
+        words.extend(["[".to_owned(), "]".to_owned()]);
+        index += 2;
+    }
+    index
+}
+
+/// Longer elements are not looked for.
+const ELEMENT_WORDS_MAX: usize = 80;
+const DOTS: &str = "...";
+
+/// Puts one element in place of equal ones that follow each other.
+fn collapse(words: &[String]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let next = words.get(index + 1).map(String::as_str);
+        out.push(word.clone());
+        if ends(next) {
+            while collapse_last(&mut out) {}
+            dot_alone(&mut out, next);
+        }
+    }
+    out
+}
+
+/// Returns whether an element is over before this word.
+fn ends(next: Option<&str>) -> bool {
+    next.is_none_or(|next| matches!(next, "," | ")" | "]") || is_keyword(next))
+}
+
+/// `X, X` and `X..., X` become `X...`.
+fn collapse_last(out: &mut Vec<String>) -> bool {
+    for length in 1..=ELEMENT_WORDS_MAX.min(out.len() / 2) {
+        let start = out.len() - length;
+        let Some(separator) = start.checked_sub(1).filter(|at| matches!(out[*at].as_str(), "," | "and")) else {
+            continue;
+        };
+        let left_end = if separator > 0 && out[separator - 1] == DOTS { separator - 1 } else { separator };
+        let Some(left) = left_end.checked_sub(length) else { continue };
+        let begins = left == 0 || matches!(out[left - 1].as_str(), "(" | "[" | ",") || is_keyword(&out[left - 1]);
+        if begins && out[left..left_end] == out[start..] && balanced(&out[start..]) {
+            out.truncate(left_end);
+            out.push(DOTS.to_owned());
+            return true;
+        }
+    }
+    false
+}
+
+fn balanced(words: &[String]) -> bool {
+    let mut depth = 0i32;
+    for word in words {
+        match word.as_str() {
+            "(" | "[" => depth += 1,
+            ")" | "]" => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    depth == 0
+}
+
+/// One name or parameter in parentheses may as well be many; so may one assignment.
+fn dot_alone(out: &mut Vec<String>, next: Option<&str>) {
+    let ends_with = |tail: &[&str]| {
+        out.len() >= tail.len() && out[out.len() - tail.len()..].iter().zip(tail).all(|(word, wanted)| word == wanted)
+    };
+    let single: [&[&str]; 4] = [&["(", NAME], &["(", "$"], &["(", "$", "::", "_"], &["(", "$", "::", "_", "[", "]"]];
+    let alone = next == Some(")") && single.iter().any(|tail| ends_with(tail));
+    let assignment = next != Some(",") && ends_with(&["set", NAME, "=", NAME]);
+    if alone || assignment {
+        out.push(DOTS.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_is_about_is_no_part_of_its_shape() {
+        let one = shape_of("UPSERT INTO \"s\".\"t\" (\"a\", \"b\") VALUES ($1::INT8, $2::STRING), ($3::INT8, $4::STRING)");
+        let other = shape_of("upsert into \"t\"(\"x\")\n values ($1::\"s\".\"mood\"), ($2::\"s\".\"mood\") -- comment");
+        assert_eq!(one, "upsert into \"_\" (\"_\"...) values ($::_...)...");
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn lists_are_cut_whatever_their_length() {
+        let set = |columns: &[&str]| {
+            let list: Vec<String> = columns.iter().map(|c| format!("\"{c}\" = excluded.\"{c}\"")).collect();
+            shape_of(&format!("INSERT INTO \"t\" (\"k\") SELECT 1 ON CONFLICT (\"k\") DO UPDATE SET {}", list.join(", ")))
+        };
+        let wanted = "insert into \"_\" (\"_\"...) select ? on conflict (\"_\"...) do update set \"_\" = \"_\"...";
+        assert_eq!(set(&["a"]), wanted);
+        assert_eq!(set(&["a", "b", "c"]), wanted);
+        let joined = shape_of("SELECT 1 FROM a WHERE \"a\" = $1 AND \"b\" = $2 AND \"c\" = $3 LIMIT 5");
+        assert_eq!(joined, "select ? from a where \"_\" = $... limit ?");
+    }
+
+    #[test]
+    fn what_differs_in_kind_differs_in_shape() {
+        assert_ne!(shape_of("SELECT \"a\"::INT8"), shape_of("SELECT \"a\"::STRING"));
+        assert_ne!(shape_of("SELECT count(*) FROM \"t\""), shape_of("SELECT max(a) FROM \"t\""));
+        assert_eq!(shape_of("SELECT a, b, a FROM unnest($1::INT8[], $2::STRING[]) AS u(a, b)"),
+            "select a, b, a from unnest($::_[]...) as u(a, b)");
+    }
+
+    #[test]
+    fn unknown_shapes_are_refused_and_written_down() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let list = ShapeList { folder: folder.path().to_owned(), record: false };
+        let statements = lexer::statements("SELECT 1").expect("valid SQL");
+        let refused = Shapes::new(list.clone()).check(&statements[0]).expect_err("not in the list");
+        assert_eq!(refused.code, "XXUUU");
+        assert!(refused.message.contains("select ?"), "{refused}");
+        Shapes::new(ShapeList { record: true, ..list.clone() }).check(&statements[0]).expect("recorded");
+        Shapes::new(list).check(&statements[0]).expect("in the list");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a changefeed can do to its reader: fall silent, change its schema, end, or leave its history behind.
+
+use tidegate_testkit::wait::{PATIENCE, wait_until};
+use tidegate_testkit::{Cockroach, Migration, Proxy, target_server};
+
+const TABLE: &str = "CREATE TABLE t (id INT8 PRIMARY KEY, n INT4)";
+
+fn with_rows(topic: &str) -> Migration {
+    let migration = Migration::from_cockroach(topic);
+    migration.both(TABLE);
+    migration.source.sql("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)");
+    migration
+}
+
+/// Returns what `status` says about the stream.
+fn stream(migration: &Migration) -> serde_json::Value {
+    migration.try_status().unwrap_or_default()["streams"][0].clone()
+}
+
+#[test]
+fn missing_resolved_timestamps_show_in_status_and_the_stream_recovers() {
+    let server = Cockroach::start();
+    if !server.is_standin() {
+        println!("only the stand-in can be told to fall silent");
+        return;
+    }
+    let migration = Migration::between(&server, &target_server(), "crdb_silent");
+    migration.both(TABLE);
+    let engine = migration.start_streaming();
+    server.knob("delay_resolved", "'1h'");
+    migration.source.sql("INSERT INTO t VALUES (1, 1)");
+    wait_until("status says what it waits for", PATIENCE, || {
+        stream(&migration)["waiting_for"].as_str().is_some_and(|why| why.contains("resolved"))
+    });
+    assert_eq!(migration.target.number("SELECT count(*) FROM t"), 0, "a row came before its resolved timestamp");
+    server.knob("delay_resolved", "'0s'");
+    migration.drain();
+    migration.assert_equal();
+    wait_until("status waits for nothing", PATIENCE, || stream(&migration)["waiting_for"].is_null());
+    engine.stop();
+}
+
+#[test]
+fn a_checkpoint_that_ages_past_half_the_gc_window_is_an_alarm_and_past_it_a_stop() {
+    let server = Cockroach::start();
+    let proxy = Proxy::start(target_server().port());
+    let migration = Migration::between(&server, &target_server(), "crdb_gc");
+    migration.both(TABLE);
+    let mut behind = migration.again().target_via(&proxy).start_streaming();
+    migration.source.sql("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 20");
+    proxy.pause();
+    migration.source.sql("INSERT INTO t VALUES (1, 1)");
+    behind.wait_for_log("gc", PATIENCE);
+    behind.assert_running();
+    let stopped = behind.wait(PATIENCE).expect_code(3);
+    assert!(stopped.says("gc.ttlseconds") && stopped.says("--recopy"), "{}", stopped.stderr);
+    proxy.resume();
+}
+
+#[test]
+fn a_start_behind_the_gc_threshold_is_refused_with_the_repair() {
+    let server = Cockroach::start();
+    if !server.is_standin() {
+        println!("only the stand-in can be told to forget at once");
+        return;
+    }
+    let migration = Migration::between(&server, &target_server(), "crdb_gc_start");
+    migration.both(TABLE);
+    migration.start_streaming().stop();
+    migration.source.sql("INSERT INTO t VALUES (1, 1)");
+    let now = migration.source.sql("SELECT cluster_logical_timestamp()");
+    server.knob("gc_threshold", &format!("'{now}'"));
+    let refused = migration.migrate_to_its_end(&[]);
+    assert!(refused.code == Some(1) || refused.code == Some(3), "{refused:?}");
+    assert!(refused.says("gc.ttlseconds"), "{}", refused.stderr);
+    assert_eq!(migration.target.number("SELECT count(*) FROM t"), 0);
+}
+
+#[test]
+fn a_backfill_with_another_set_of_columns_stops_the_stream_and_a_new_copy_repairs_it() {
+    let migration = with_rows("crdb_backfill");
+    let mut engine = migration.start_streaming();
+    migration.source.sql("UPDATE t SET n = 20 WHERE id = 2; DELETE FROM t WHERE id = 3");
+    migration.drain();
+    migration.source.sql("ALTER TABLE t ADD COLUMN extra INT4 DEFAULT 7");
+    migration.source.sql("INSERT INTO t (id, n) VALUES (4, 4)");
+    let stopped = engine.wait(PATIENCE).expect_code(3);
+    assert!(stopped.error_code().is_some() && stopped.says("public.t"), "{}", stopped.stderr);
+    // Nothing of the backfill was written.
+    assert_eq!(migration.target.sql("SELECT id, n FROM t ORDER BY id"), "1|1\n2|20");
+    migration.target.sql("ALTER TABLE t ADD COLUMN extra INT4");
+    let mut engine = migration.start_with(&["--recopy=public.t"]);
+    migration.wait_state(&mut engine, "streaming");
+    migration.source.sql("UPDATE t SET extra = 8 WHERE id = 1");
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+}
+
+#[test]
+fn a_truncated_or_dropped_table_ends_the_stream_with_instructions() {
+    for (topic, statement) in [("crdb_truncated", "TRUNCATE t"), ("crdb_dropped", "DROP TABLE t")] {
+        let migration = with_rows(topic);
+        migration.both("CREATE TABLE other (id INT8 PRIMARY KEY)");
+        let mut engine = migration.start_streaming();
+        migration.source.sql(statement);
+        let stopped = engine.wait(PATIENCE).expect_code(3);
+        assert!(
+            stopped.error_code().is_some() && stopped.says("\"t\"") || stopped.says("public.t"),
+            "{}",
+            stopped.stderr
+        );
+        assert_eq!(migration.target.number("SELECT count(*) FROM t"), 3, "nothing was changed at the target");
+    }
+}
+
+#[test]
+fn what_an_applier_hides_from_feeds_does_not_come_back() {
+    let migration = with_rows("crdb_hidden");
+    let engine = migration.start_streaming();
+    migration.source.sql("SET disable_changefeed_replication = true; INSERT INTO t VALUES (10, 1)");
+    migration.source.sql("INSERT INTO t VALUES (11, 1)");
+    migration.drain();
+    assert_eq!(migration.target.sql("SELECT id FROM t WHERE id >= 10"), "11");
+    engine.stop();
+}

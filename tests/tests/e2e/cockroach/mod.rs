@@ -1,0 +1,7 @@
+//! CockroachDB on one end: a real one where there is one, else the stand-in.
+
+mod commands;
+mod feeds;
+mod forward;
+mod reverse;
+mod zoo;
