@@ -1,9 +1,9 @@
 //! The server-side settings of our sessions.
 //!
 //! A SQL session sends them as its first statement, once it is known who answered: each kind of server refuses settings
-//! that it does not know. `SET` beats what `ALTER ROLE ... SET`, `ALTER DATABASE ... SET` and the server's configuration
-//! say, and as it takes no snapshot it works under any of them. A walsender session sends them in its startup packet.
-//! Each list is one place to leave out what some server does not know.
+//! that it does not know. `SET` beats what `ALTER ROLE ... SET`, `ALTER DATABASE ... SET` and the server's
+//! configuration say, and as it takes no snapshot it works under any of them. A walsender session sends them in its
+//! startup packet. Each list is one place to leave out what some server does not know.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;

@@ -14,8 +14,8 @@ use crate::gc::Ttl;
 const NOT_COCKROACH: &str = "CK130";
 const NOT_ANSWERED: &str = "CK131";
 
-/// Returns what is found at the source. With `both_directions` at once, what one of them writes to this database must not
-/// come out of its feed. The error is that of the first connection: nothing could be asked.
+/// Returns what is found at the source. With `both_directions` at once, what one of them writes to this database must
+/// not come out of its feed. The error is that of the first connection: nothing could be asked.
 pub async fn source_findings(
     settings: &Settings,
     name: &MigrationName,

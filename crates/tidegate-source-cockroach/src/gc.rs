@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn the_window_is_read_out_of_what_the_server_prints() {
-        let printed = "ALTER RANGE default CONFIGURE ZONE USING\n\trange_min_bytes = 134217728,\n\tgc.ttlseconds = 90000,\n\tnum_replicas = 3";
+        let printed = "ALTER RANGE default CONFIGURE ZONE USING\n\trange_min_bytes = 134217728,\n\t\
+                       gc.ttlseconds = 90000,\n\tnum_replicas = 3";
         assert_eq!(ttl_seconds(printed), Some(90_000));
         assert_eq!(ttl_seconds("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds=600"), Some(600));
         assert_eq!(ttl_seconds("RANGE default"), None);

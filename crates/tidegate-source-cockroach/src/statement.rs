@@ -36,7 +36,7 @@ SELECT c.oid, n.nspname::STRING, c.relname::STRING, c.relkind::STRING, c.reltupl
    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'crdb_internal', 'pg_extension')
  ORDER BY 2, 3";
 
-/// The types of all columns, by table, and what the elements of arrays are. CockroachDB lists hidden columns here as well.
+/// The types of all columns, by table, and what the elements of arrays are. CockroachDB lists hidden columns here, too.
 pub(crate) const COLUMN_TYPES: &str = "
 SELECT a.attrelid, a.attname::STRING, a.atttypid, a.atttypmod, t.typtype::STRING, e.typtype::STRING
   FROM pg_catalog.pg_attribute AS a

@@ -1,7 +1,7 @@
 //! SQL values as changefeed messages show them: JSON made from the text that PostgreSQL gives for a value.
 //!
-//! The forms are those of CockroachDB's `tree.AsJSON` and its JSON and decimal printers: `": "` and `", "` between parts,
-//! keys in byte order, numbers as the decimal library prints them (`1E+2`).
+//! The forms are those of CockroachDB's `tree.AsJSON` and its JSON and decimal printers: `": "` and `", "` between
+//! parts, keys in byte order, numbers as the decimal library prints them (`1E+2`).
 
 use std::sync::Arc;
 
@@ -23,7 +23,9 @@ pub enum Kind {
     /// Digits as they are.
     Int,
     /// Whether of 4 bytes.
-    Float { single: bool },
+    Float {
+        single: bool,
+    },
     Decimal,
     Bool,
     /// A string with the text as it is: also BYTES (`\x...`), DATE, UUID, enums, intervals, bits.
@@ -58,7 +60,9 @@ impl Kind {
                 match sort {
                     "d" => Box::pin(Kind::of(client, row.get(3))).await?,
                     "c" => Kind::Composite(Arc::new(fields(client, row.get(4)).await?)),
-                    _ if category == "A" && element != 0 => Kind::Array(Arc::new(Box::pin(Kind::of(client, element)).await?)),
+                    _ if category == "A" && element != 0 => {
+                        Kind::Array(Arc::new(Box::pin(Kind::of(client, element)).await?))
+                    }
                     _ => Kind::Text,
                 }
             }
@@ -115,11 +119,7 @@ pub fn value(kind: &Kind, text: Option<&str>, style: Style, out: &mut String) {
 }
 
 /// Writes an object of named values in the order of the names.
-pub fn object<'a>(
-    fields: impl Iterator<Item = (&'a str, &'a Kind, Option<&'a str>)>,
-    style: Style,
-    out: &mut String,
-) {
+pub fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a Kind, Option<&'a str>)>, style: Style, out: &mut String) {
     let mut fields: Vec<_> = fields.collect();
     fields.sort_by(|a, b| a.0.cmp(b.0));
     out.push('{');

@@ -29,6 +29,7 @@ pub(crate) use options::InitialScan;
 pub(crate) use request::accept;
 pub(crate) use statement::{Statement, parse};
 pub(crate) use targets::Followed;
+pub(crate) use tokens::{Token, split as words};
 
 /// One CREATE CHANGEFEED (or EXPERIMENTAL CHANGEFEED).
 #[derive(Clone, Debug)]

@@ -36,18 +36,20 @@ pub const HIDDEN_SETTING: &str = "standin.hidden";
 
 /// Key of the advisory lock under which timestamps are given.
 const LOCK: &str = "7126001";
-const INSTALL_SQL: &str = include_str!("history/install.sql");
+const COMMITS_SQL: &str = include_str!("history/commits.sql");
+const TABLES_SQL: &str = include_str!("history/tables.sql");
 
 /// Makes a database remember its history. Repeating it changes nothing. Needs a superuser.
 pub async fn install(client: &Client) -> Result<(), SqlError> {
-    client.batch_execute(&INSTALL_SQL.replace("@lock@", LOCK)).await?;
+    client.batch_execute(&COMMITS_SQL.replace("@lock@", LOCK)).await?;
+    client.batch_execute(TABLES_SQL).await?;
     Ok(())
 }
 
 /// Returns a row source in parentheses that replaces the table in FROM and gives its rows as of `at` (a time that
-/// [`read_point`] gave), with the column `crdb_internal_mvcc_timestamp` behind the others if `mvcc`. Refuses times past the
-/// GC threshold. The statement must run below SERIALIZABLE (`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`), or readers
-/// of the past would abort writers.
+/// [`read_point`] gave), with the column `crdb_internal_mvcc_timestamp` behind the others if `mvcc`. Refuses times
+/// past the GC threshold. The statement must run below SERIALIZABLE (`BEGIN ISOLATION LEVEL REPEATABLE READ READ
+/// ONLY`), or readers of the past would abort writers.
 pub async fn as_of(
     client: &Client,
     settings: &Settings,
@@ -65,7 +67,8 @@ pub async fn as_of(
     source(client, &found, at, mvcc).await
 }
 
-/// Returns a row source for the present rows of a table with the column `crdb_internal_mvcc_timestamp` behind the others.
+/// Returns a row source for the present rows of a table with the column `crdb_internal_mvcc_timestamp` behind the
+/// others.
 pub async fn with_mvcc(client: &Client, schema: &str, table: &str) -> Result<String, SqlError> {
     Ok(mvcc_source(&Tracked::named(client, schema, table).await?))
 }

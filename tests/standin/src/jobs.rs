@@ -1,7 +1,7 @@
 //! Changefeed jobs, as far as they protect history: `CREATE CHANGEFEED ... INTO 'null://'`, and job control.
 //!
-//! Nothing runs: a job with the sink `null://` is where time is, less the lag of resolved timestamps. What a job has come to
-//! is worked out when somebody looks.
+//! Nothing runs: a job with the sink `null://` is where time is, less the lag of resolved timestamps. What a job has
+//! come to is worked out when somebody looks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,17 +33,32 @@ pub enum Control {
 
 /// Schemes of CockroachDB's sinks.
 const SINKS: &[&str] = &[
-    "kafka", "confluent-cloud", "azure-event-hub", "gcpubsub", "webhook-https", "s3", "gs", "azure", "azure-blob",
-    "nodelocal", "file-http", "file-https", "http", "https", "pulsar", "external", "experimental-sql",
+    "kafka",
+    "confluent-cloud",
+    "azure-event-hub",
+    "gcpubsub",
+    "webhook-https",
+    "s3",
+    "gs",
+    "azure",
+    "azure-blob",
+    "nodelocal",
+    "file-http",
+    "file-https",
+    "http",
+    "https",
+    "pulsar",
+    "external",
+    "experimental-sql",
 ];
 
 /// Returns whether a changefeed statement names a sink, so that it makes a job.
 pub fn has_sink(sql: &str) -> bool {
-    feed::parse(sql, &[]).is_ok_and(|statement| statement.sink.is_some())
+    feed::words(sql).is_ok_and(|words| words.contains(&feed::Token::Word("into".to_owned())))
 }
 
-/// Makes the job of a CREATE CHANGEFEED with INTO; gives its number (column `job_id`, INT8; tag `CREATE CHANGEFEED`) and
-/// the notices.
+/// Makes the job of a CREATE CHANGEFEED with INTO; gives its number (column `job_id`, INT8; tag `CREATE CHANGEFEED`)
+/// and the notices.
 pub async fn create(request: &FeedRequest) -> Result<(i64, Vec<String>), SqlError> {
     let statement = feed::parse(&request.sql, &request.parameters)?;
     let sink = statement.sink.clone().unwrap_or_default();
@@ -56,8 +71,10 @@ pub async fn create(request: &FeedRequest) -> Result<(i64, Vec<String>), SqlErro
     let relations: Vec<u32> = accepted.followed.iter().map(|one| one.table.relation).collect();
     let name = |one: &feed::Followed| format!("{}.{}.{}", accepted.database, one.table.schema, one.table.name);
     let names: Vec<String> = accepted.followed.iter().map(name).collect();
-    let expires = accepted.options.gc_protect_expires_after.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
-    let sql = "INSERT INTO standin.job (id, description, user_name, status, database, relations, names, sink, started_at,
+    let expires =
+        accepted.options.gc_protect_expires_after.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+    let sql =
+        "INSERT INTO standin.job (id, description, user_name, status, database, relations, names, sink, started_at,
             high_water, ends_at, expires_after_us)
         VALUES (nextval('standin.job_id'), $1, $2, 'running', $3, $4, $5, $6, $7, $7, $8, $9) RETURNING id";
     let description = description::of(&statement, &names);
@@ -66,7 +83,17 @@ pub async fn create(request: &FeedRequest) -> Result<(i64, Vec<String>), SqlErro
     let row = store
         .query_one(
             sql,
-            &[&description, &request.user, &accepted.database, &relations, &names, &sink, &accepted.start.0, &ends, &expires],
+            &[
+                &description,
+                &request.user,
+                &accepted.database,
+                &relations,
+                &names,
+                &sink,
+                &accepted.start.0,
+                &ends,
+                &expires,
+            ],
         )
         .await?;
     Ok((row.get(0), accepted.notices))
@@ -99,11 +126,15 @@ fn now() -> Hlc {
 async fn refresh(backing: Option<&Config>, settings: &Settings) -> Result<(), SqlError> {
     let store = settings.store().await?;
     let reached = now().minus(settings.knobs().resolved_lag).0;
-    let expired = "UPDATE standin.job SET status = 'canceled', finished = now(), modified = now() WHERE status = 'paused'
+    let expired =
+        "UPDATE standin.job SET status = 'canceled', finished = now(), modified = now() WHERE status = 'paused'
         AND expires_after_us IS NOT NULL AND high_water + expires_after_us * 1000 < $1";
     store.execute(expired, &[&reached]).await?;
     if let Some(backing) = backing {
-        for row in store.query("SELECT id, database, relations, high_water FROM standin.job WHERE status = 'running'", &[]).await? {
+        for row in store
+            .query("SELECT id, database, relations, high_water FROM standin.job WHERE status = 'running'", &[])
+            .await?
+        {
             let (id, database, relations, high_water): (i64, String, Vec<u32>, i64) =
                 (row.get(0), row.get(1), row.get(2), row.get(3));
             if let Some((at, error)) = ended(backing, &database, &relations, high_water).await? {
@@ -113,7 +144,8 @@ async fn refresh(backing: Option<&Config>, settings: &Settings) -> Result<(), Sq
             }
         }
     }
-    let sql = "UPDATE standin.job SET high_water = greatest(high_water, least($1, coalesce(ends_at, $1))), modified = now()
+    let sql =
+        "UPDATE standin.job SET high_water = greatest(high_water, least($1, coalesce(ends_at, $1))), modified = now()
         WHERE status = 'running'";
     store.execute(sql, &[&reached]).await?;
     let done = "UPDATE standin.job SET status = 'succeeded', finished = now(), modified = now()
@@ -182,8 +214,7 @@ pub async fn control(backing: &Config, settings: &Settings, control: Control, id
     let store = settings.store().await?;
     for id in ids {
         let row = store.query_opt("SELECT status FROM standin.job WHERE id = $1", &[id]).await?;
-        let status: String =
-            row.ok_or_else(|| SqlError::uncoded(format!("job with ID {id} does not exist")))?.get(0);
+        let status: String = row.ok_or_else(|| SqlError::uncoded(format!("job with ID {id} does not exist")))?.get(0);
         let (becomes, word) = match (control, status.as_str()) {
             (Control::Pause, "running" | "paused") => ("paused", "paused"),
             (Control::Resume, "running" | "paused") => ("running", "resumed"),

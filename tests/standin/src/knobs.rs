@@ -30,8 +30,8 @@ const STORE_SQL: &str = "
         target text NOT NULL, name text NOT NULL, value text NOT NULL, PRIMARY KEY (target, name));
     CREATE SEQUENCE IF NOT EXISTS standin.job_id START 1101234051444375553 INCREMENT 32769;
     CREATE TABLE IF NOT EXISTS standin.job (
-        id bigint PRIMARY KEY, description text NOT NULL, user_name text NOT NULL, status text NOT NULL, database text NOT NULL,
-        relations oid[] NOT NULL, names text[] NOT NULL, sink text NOT NULL, created timestamptz NOT NULL DEFAULT now(),
+        id bigint PRIMARY KEY, description text NOT NULL, user_name text NOT NULL, status text NOT NULL,
+        database text NOT NULL, relations oid[] NOT NULL, names text[] NOT NULL, sink text NOT NULL, created timestamptz NOT NULL DEFAULT now(),
         finished timestamptz, modified timestamptz NOT NULL DEFAULT now(), started_at bigint NOT NULL,
         high_water bigint NOT NULL, ends_at bigint, error text NOT NULL DEFAULT '', expires_after_us bigint);
     SELECT pg_catalog.pg_advisory_unlock(7126002);";
@@ -107,7 +107,8 @@ impl Settings {
         Ok(client)
     }
 
-    /// SHOW CLUSTER SETTING: the type, and the value in PostgreSQL's text form. `unknown setting: "x"` if there is none.
+    /// SHOW CLUSTER SETTING: the type, and the value in PostgreSQL's text form. `unknown setting: "x"` if there is
+    /// none.
     pub fn show(&self, name: &str) -> Result<(SettingKind, String), SqlError> {
         let setting = settings::find(name)?;
         let value = self.value(setting);

@@ -42,7 +42,8 @@ impl std::str::FromStr for Version {
 
     fn from_str(text: &str) -> Result<Version, String> {
         let bad = || format!("{text:?} is no version such as 25.4.0");
-        let mut numbers = text.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().map_err(|_| bad()));
+        let mut numbers =
+            text.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().map_err(|_| bad()));
         let major = numbers.next().ok_or_else(bad)??;
         let minor = numbers.next().ok_or_else(bad)??;
         let patch = numbers.next().unwrap_or(Ok(0))?;

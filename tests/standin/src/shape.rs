@@ -5,21 +5,24 @@
 //! - comments go, and everything is on one line;
 //! - keywords and names without quotes are in lower case;
 //! - a name in quotes is `"_"`, one of several parts (`"a"."b"`) and one of `excluded` too;
-//! - a constant is `?`, a parameter is `$`, and a parameter with a cast is `$::_` or `$::_[]`, whatever the type; other casts
-//!   keep their type;
-//! - elements of one shape that follow each other, with a comma or AND between them, are one and three dots: `$, $, $` is
-//!   `$...`, `"a" = excluded."a", "b" = excluded."b"` is `"_" = "_"...`, rows of VALUES likewise. A name or parameter
+//! - a constant is `?`, a parameter is `$`, and a parameter with a cast is `$::_` or `$::_[]`, whatever the type; other
+//!   casts keep their type;
+//! - elements of one shape that follow each other, with a comma or AND between them, are one and three dots: `$, $, $`
+//!   is `$...`, `"a" = excluded."a", "b" = excluded."b"` is `"_" = "_"...`, rows of VALUES likewise. A name or parameter
 //!   alone in parentheses, and a single assignment, get the dots too: how many columns a table has is no difference.
 
+mod collapse;
+
 use std::collections::{BTreeSet, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::dialect::lexer::{self, Kind, Statement};
 use crate::error::SqlError;
 use crate::options::ShapeList;
+use collapse::{collapse, is_keyword};
 
 /// As many words of a statement go into the name of its file.
 const NAME_WORDS: usize = 4;
@@ -68,8 +71,8 @@ impl Shapes {
         let name = file_name(&shape);
         let file = if self.list.record { format!("{name}.{EXTENSION}") } else { format!("{name}.{EXTENSION}.new") };
         let text = format!("---\nsource: tests/cockroach-sql\nexpression: shape\n---\n{shape}\n");
-        let written = fs::create_dir_all(&self.list.folder)
-            .and_then(|()| fs::write(self.list.folder.join(&file), text));
+        let written =
+            fs::create_dir_all(&self.list.folder).and_then(|()| fs::write(self.list.folder.join(&file), text));
         if let Err(error) = written {
             tracing::warn!(%error, file, "a shape was not written down");
         }
@@ -96,9 +99,9 @@ fn read(folder: &Path) -> BTreeSet<String> {
 fn file_name(shape: &str) -> String {
     let words = shape.split(' ').map(|word| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>());
     let words: Vec<String> = words.filter(|word| !word.is_empty()).take(NAME_WORDS).collect();
-    let hash = shape.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = shape
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{}-{:08x}", words.join("-").to_lowercase(), hash >> 32)
 }
 
@@ -125,19 +128,6 @@ fn shape(statement: &Statement<'_>) -> String {
         out.push_str(word);
     }
     out
-}
-
-/// Keywords that may stand in front of a parenthesis or of the first element of a list.
-const KEYWORDS: [&str; 52] = [
-    "all", "and", "any", "array", "as", "by", "case", "check", "conflict", "distinct", "do", "else", "end", "except",
-    "exists", "filter", "for", "from", "group", "having", "in", "into", "is", "join", "key", "like", "limit",
-    "materialized", "not", "nothing", "on", "only", "or", "order", "over", "references", "returning", "select", "set",
-    "storing", "table", "then", "union", "unique", "update", "using", "values", "when", "where", "with", "cascade",
-    "schema",
-];
-
-fn is_keyword(word: &str) -> bool {
-    KEYWORDS.contains(&word)
 }
 
 fn is_function(word: &str) -> bool {
@@ -194,83 +184,14 @@ fn cast(statement: &Statement<'_>, mut index: usize, words: &mut Vec<String>) ->
     index
 }
 
-/// Longer elements are not looked for.
-const ELEMENT_WORDS_MAX: usize = 80;
-const DOTS: &str = "...";
-
-/// Puts one element in place of equal ones that follow each other.
-fn collapse(words: &[String]) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    for (index, word) in words.iter().enumerate() {
-        let next = words.get(index + 1).map(String::as_str);
-        out.push(word.clone());
-        if ends(next) {
-            while collapse_last(&mut out) {}
-            dot_alone(&mut out, next);
-        }
-    }
-    out
-}
-
-/// Returns whether an element is over before this word.
-fn ends(next: Option<&str>) -> bool {
-    next.is_none_or(|next| matches!(next, "," | ")" | "]") || is_keyword(next))
-}
-
-/// `X, X` and `X..., X` become `X...`.
-fn collapse_last(out: &mut Vec<String>) -> bool {
-    for length in 1..=ELEMENT_WORDS_MAX.min(out.len() / 2) {
-        let start = out.len() - length;
-        let Some(separator) = start.checked_sub(1).filter(|at| matches!(out[*at].as_str(), "," | "and")) else {
-            continue;
-        };
-        let left_end = if separator > 0 && out[separator - 1] == DOTS { separator - 1 } else { separator };
-        let Some(left) = left_end.checked_sub(length) else { continue };
-        let begins = left == 0 || matches!(out[left - 1].as_str(), "(" | "[" | ",") || is_keyword(&out[left - 1]);
-        if begins && out[left..left_end] == out[start..] && balanced(&out[start..]) {
-            out.truncate(left_end);
-            out.push(DOTS.to_owned());
-            return true;
-        }
-    }
-    false
-}
-
-fn balanced(words: &[String]) -> bool {
-    let mut depth = 0i32;
-    for word in words {
-        match word.as_str() {
-            "(" | "[" => depth += 1,
-            ")" | "]" => depth -= 1,
-            _ => {}
-        }
-        if depth < 0 {
-            return false;
-        }
-    }
-    depth == 0
-}
-
-/// One name or parameter in parentheses may as well be many; so may one assignment.
-fn dot_alone(out: &mut Vec<String>, next: Option<&str>) {
-    let ends_with = |tail: &[&str]| {
-        out.len() >= tail.len() && out[out.len() - tail.len()..].iter().zip(tail).all(|(word, wanted)| word == wanted)
-    };
-    let single: [&[&str]; 4] = [&["(", NAME], &["(", "$"], &["(", "$", "::", "_"], &["(", "$", "::", "_", "[", "]"]];
-    let alone = next == Some(")") && single.iter().any(|tail| ends_with(tail));
-    let assignment = next != Some(",") && ends_with(&["set", NAME, "=", NAME]);
-    if alone || assignment {
-        out.push(DOTS.to_owned());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_a_statement_is_about_is_no_part_of_its_shape() {
-        let one = shape_of("UPSERT INTO \"s\".\"t\" (\"a\", \"b\") VALUES ($1::INT8, $2::STRING), ($3::INT8, $4::STRING)");
+        let one =
+            shape_of("UPSERT INTO \"s\".\"t\" (\"a\", \"b\") VALUES ($1::INT8, $2::STRING), ($3::INT8, $4::STRING)");
         let other = shape_of("upsert into \"t\"(\"x\")\n values ($1::\"s\".\"mood\"), ($2::\"s\".\"mood\") -- comment");
         assert_eq!(one, "upsert into \"_\" (\"_\"...) values ($::_...)...");
         assert_eq!(one, other);
@@ -280,7 +201,10 @@ mod tests {
     fn lists_are_cut_whatever_their_length() {
         let set = |columns: &[&str]| {
             let list: Vec<String> = columns.iter().map(|c| format!("\"{c}\" = excluded.\"{c}\"")).collect();
-            shape_of(&format!("INSERT INTO \"t\" (\"k\") SELECT 1 ON CONFLICT (\"k\") DO UPDATE SET {}", list.join(", ")))
+            shape_of(&format!(
+                "INSERT INTO \"t\" (\"k\") SELECT 1 ON CONFLICT (\"k\") DO UPDATE SET {}",
+                list.join(", ")
+            ))
         };
         let wanted = "insert into \"_\" (\"_\"...) select ? on conflict (\"_\"...) do update set \"_\" = \"_\"...";
         assert_eq!(set(&["a"]), wanted);
@@ -293,8 +217,10 @@ mod tests {
     fn what_differs_in_kind_differs_in_shape() {
         assert_ne!(shape_of("SELECT \"a\"::INT8"), shape_of("SELECT \"a\"::STRING"));
         assert_ne!(shape_of("SELECT count(*) FROM \"t\""), shape_of("SELECT max(a) FROM \"t\""));
-        assert_eq!(shape_of("SELECT a, b, a FROM unnest($1::INT8[], $2::STRING[]) AS u(a, b)"),
-            "select a, b, a from unnest($::_[]...) as u(a, b)");
+        assert_eq!(
+            shape_of("SELECT a, b, a FROM unnest($1::INT8[], $2::STRING[]) AS u(a, b)"),
+            "select a, b, a from unnest($::_[]...) as u(a, b)"
+        );
     }
 
     #[test]

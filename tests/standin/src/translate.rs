@@ -65,7 +65,9 @@ pub fn error(frame: &Frame, verb: &str, user: &str) -> SqlError {
             Some(name) => format!("failed to satisfy CHECK constraint ({name})"),
             None => message.to_owned(),
         },
-        "22003" => message.replace("bigint out of range", "integer out of range").replace("smallint out", "integer out"),
+        "22003" => {
+            message.replace("bigint out of range", "integer out of range").replace("smallint out", "integer out")
+        }
         "22001" => message.replace("character varying", "VARCHAR").replace("character(", "CHAR("),
         "21000" if message.contains("cannot affect row a second time") => {
             "UPSERT or INSERT...ON CONFLICT command cannot affect row a second time".to_owned()
@@ -73,7 +75,10 @@ pub fn error(frame: &Frame, verb: &str, user: &str) -> SqlError {
         "428C9" => return not_written(error),
         "42601" => syntax(message),
         "42804" => wrong_type(message),
-        "42703" => message.replace("column ", "column \"").replace(" does not exist", "\" does not exist").replace("\"\"", "\""),
+        "42703" => message
+            .replace("column ", "column \"")
+            .replace(" does not exist", "\" does not exist")
+            .replace("\"\"", "\""),
         "3F000" => message.replacen("schema", "unknown schema", 1).replace(" does not exist", ""),
         "42883" => match message.strip_prefix("function ").and_then(|rest| rest.split_once('(')) {
             Some((name, _)) => format!("unknown function: {name}()"),
@@ -82,7 +87,9 @@ pub fn error(frame: &Frame, verb: &str, user: &str) -> SqlError {
         "42P07" if !table.is_empty() && !schema.is_empty() => format!("relation \"{schema}.{table}\" already exists"),
         "42501" => privilege(message, verb, user),
         "55P03" => message.replace("in relation \"", "in \""),
-        "57014" if message.contains("statement timeout") => "query execution canceled due to statement timeout".to_owned(),
+        "57014" if message.contains("statement timeout") => {
+            "query execution canceled due to statement timeout".to_owned()
+        }
         "57014" => "query execution canceled".to_owned(),
         "57P01" | "57P02" | "57P03" => {
             error.code = "57P01".to_owned();
@@ -97,8 +104,14 @@ pub fn error(frame: &Frame, verb: &str, user: &str) -> SqlError {
 /// PostgreSQL does not tell an insert from an update, nor an update from a delete.
 fn foreign_key(message: &str, verb: &str) -> String {
     message
-        .replace("insert or update on table", &format!("{} on table", if verb == "update" { "update" } else { "insert" }))
-        .replace("update or delete on table", &format!("{} on table", if verb == "update" { "update" } else { "delete" }))
+        .replace(
+            "insert or update on table",
+            &format!("{} on table", if verb == "update" { "update" } else { "insert" }),
+        )
+        .replace(
+            "update or delete on table",
+            &format!("{} on table", if verb == "update" { "update" } else { "delete" }),
+        )
 }
 
 /// Columns that are computed, and identities that are always generated.
@@ -153,9 +166,9 @@ fn word(name: &str) -> &str {
 
 /// `permission denied for table t`.
 fn privilege(message: &str, verb: &str, user: &str) -> String {
-    let relation = ["table ", "view ", "sequence "].iter().find_map(|kind| {
-        message.strip_prefix("permission denied for ").and_then(|rest| rest.strip_prefix(kind))
-    });
+    let relation = ["table ", "view ", "sequence "]
+        .iter()
+        .find_map(|kind| message.strip_prefix("permission denied for ").and_then(|rest| rest.strip_prefix(kind)));
     match relation {
         Some(name) => {
             let verb = if verb == "WITH" || verb.is_empty() { "SELECT" } else { verb };
@@ -188,10 +201,25 @@ mod tests {
     fn errors_get_the_texts_of_cockroachdb() {
         let cases: [(&str, &str, &str, &str); 7] = [
             ("40001", "could not serialize access due to concurrent update", "INSERT", "restart transaction: "),
-            ("23503", "insert or update on table \"a\" violates foreign key constraint \"f\"", "UPDATE", "update on table \"a\""),
-            ("23503", "update or delete on table \"a\" violates foreign key constraint \"f\" on table \"b\"", "DELETE", "delete on table \"a\""),
+            (
+                "23503",
+                "insert or update on table \"a\" violates foreign key constraint \"f\"",
+                "UPDATE",
+                "update on table \"a\"",
+            ),
+            (
+                "23503",
+                "update or delete on table \"a\" violates foreign key constraint \"f\" on table \"b\"",
+                "DELETE",
+                "delete on table \"a\"",
+            ),
             ("42601", "syntax error at or near \"x\"", "", "at or near \"x\": syntax error"),
-            ("42804", "column \"a\" is of type jsonb but expression is of type text", "", "value type string doesn't match type jsonb of column \"a\""),
+            (
+                "42804",
+                "column \"a\" is of type jsonb but expression is of type text",
+                "",
+                "value type string doesn't match type jsonb of column \"a\"",
+            ),
             ("57014", "canceling statement due to user request", "", "query execution canceled"),
             ("42703", "column n.x does not exist", "", "column \"n.x\" does not exist"),
         ];

@@ -1,5 +1,5 @@
-//! The stand-in tells the truth: what a changefeed has said up to a resolved timestamp is what the tables hold AS OF SYSTEM
-//! TIME of that timestamp, whatever 8 writers do meanwhile.
+//! The stand-in tells the truth: what a changefeed has said up to a resolved timestamp is what the tables hold AS OF
+//! SYSTEM TIME of that timestamp, whatever 8 writers do meanwhile.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tidegate_standin::{Standin, StandinOptions};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 const WRITERS: u64 = 8;
+const CHECKERS: usize = 3;
 const COMPARED_MIN: usize = 1000;
 const ACCOUNTS: u64 = 60;
 const OPENING: i64 = 1000;
@@ -41,9 +42,9 @@ struct Digest {
 
 impl Digest {
     fn change(&mut self, row: &str, balance: i64, come: bool) {
-        let hash = row.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = row
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         if come {
             self.rows += 1;
             self.sum = self.sum.wrapping_add(hash);
@@ -84,7 +85,10 @@ impl Told {
         let row = (!after.is_null()).then(|| {
             let field = |name: &str| after[name].as_str().map_or_else(|| after[name].to_string(), str::to_owned);
             match table {
-                "account" => (format!("a|{}|{}|{}", field("id"), field("owner"), field("balance")), after["balance"].as_i64().unwrap()),
+                "account" => (
+                    format!("a|{}|{}|{}", field("id"), field("owner"), field("balance")),
+                    after["balance"].as_i64().unwrap(),
+                ),
                 _ => (format!("t|{}|{}|{}", field("id"), field("place"), field("amount")), 0),
             }
         });
@@ -122,16 +126,14 @@ async fn write(url: String, seed: u64, stop: Arc<AtomicBool>, counts: Arc<[Atomi
             Ok(()) => drop(counts[0].fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
                 let code = error.as_db_error().map(|error| error.code().code().to_owned());
-                assert!(
-                    matches!(code.as_deref(), Some("40001" | "23505")),
-                    "a writer failed: {error:?}"
-                );
+                assert!(matches!(code.as_deref(), Some("40001" | "23505")), "a writer failed: {error:?}");
                 counts[1].fetch_add(1, Ordering::Relaxed);
                 client.batch_execute("ROLLBACK").await.unwrap();
             }
         }
-        if random.u8(..) < 40 {
-            tokio::time::sleep(Duration::from_millis(random.u64(1..8))).await;
+        // Bursts and pauses.
+        if random.u8(..) < 100 {
+            tokio::time::sleep(Duration::from_millis(random.u64(1..40))).await;
         }
     }
 }
@@ -146,7 +148,9 @@ fn transaction(random: &mut fastrand::Rng) -> String {
              UPDATE account SET balance = balance + {amount} WHERE id = {to}; \
              UPSERT INTO thing (id, place, amount) VALUES ({a}, '{note}', {amount}); COMMIT"
         ),
-        4 => format!("UPSERT INTO thing (id, place, amount) VALUES ({a}, 'u', {amount}), ({}, 'v', {amount})", a + 1000),
+        4 => {
+            format!("UPSERT INTO thing (id, place, amount) VALUES ({a}, 'u', {amount}), ({}, 'v', {amount})", a + 1000)
+        }
         5 => format!("BEGIN; DELETE FROM thing WHERE id = {a}; DELETE FROM thing WHERE id = {b}; COMMIT"),
         // Keys move, also onto the place of another row that goes in the same transaction.
         6 => format!("BEGIN; DELETE FROM thing WHERE id = {b}; UPDATE thing SET id = {b} WHERE id = {a}; COMMIT"),
@@ -159,8 +163,8 @@ fn transaction(random: &mut fastrand::Rng) -> String {
         _ => format!(
             "BEGIN; UPSERT INTO thing (id, place, amount) VALUES ({a}, 'kept', 1); SAVEPOINT s; \
              UPDATE account SET balance = balance + 1 WHERE id = {from}; ROLLBACK TO SAVEPOINT s; \
-             UPDATE thing SET amount = amount + 1 WHERE id < {}; COMMIT",
-            b % 20
+             UPDATE thing SET amount = amount + 1 WHERE id >= {a} AND id < {}; COMMIT",
+            a + 3
         ),
     }
 }
@@ -190,7 +194,8 @@ fn unhex(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_feed_said_up_to_a_resolved_timestamp_is_what_the_tables_held_at_it() {
-    let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed =
+        std::env::var("TIDEGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
     let standin = tokio::task::spawn_blocking(|| {
         let standin = Standin::start(StandinOptions { shapes: None, ..StandinOptions::default() })?;
@@ -215,26 +220,30 @@ async fn what_a_feed_said_up_to_a_resolved_timestamp_is_what_the_tables_held_at_
 
     let stop = Arc::new(AtomicBool::new(false));
     let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-    let writers: Vec<_> =
-        (0..WRITERS).map(|number| tokio::spawn(write(url.clone(), seed ^ number, stop.clone(), counts.clone()))).collect();
-    let (give, mut take) = tokio::sync::mpsc::channel::<(Time, Digest)>(4);
-    let checker = tokio::spawn({
-        let client = connect(&url).await;
-        async move {
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| tokio::spawn(write(url.clone(), seed ^ number, stop.clone(), counts.clone())))
+        .collect();
+    let (give, take) = tokio::sync::mpsc::channel::<(Time, Digest)>(16);
+    let take = Arc::new(tokio::sync::Mutex::new(take));
+    let mut checkers = Vec::new();
+    for _ in 0..CHECKERS {
+        let (client, take) = (connect(&url).await, take.clone());
+        checkers.push(tokio::spawn(async move {
             let mut compared = 0;
-            while let Some((resolved, said)) = take.recv().await {
+            loop {
+                let next = take.lock().await.recv().await;
+                let Some((resolved, said)) = next else { return compared };
                 let held = self::at(&client, resolved).await;
                 assert_eq!(said, held, "the feed (left) and AS OF SYSTEM TIME (right) differ at {resolved:?}");
                 assert_eq!(held.balance, OPENING * i64::try_from(ACCOUNTS).unwrap(), "half a transfer at {resolved:?}");
                 compared += 1;
             }
-            compared
-        }
-    });
+        }));
+    }
 
     let feed = connect(&url).await;
     let sql = "CREATE CHANGEFEED FOR TABLE account, thing \
-               WITH updated, resolved = '1us', min_checkpoint_frequency = '0', initial_scan = 'yes'";
+               WITH updated, resolved = '10ms', min_checkpoint_frequency = '0', initial_scan = 'yes'";
     let mut messages = std::pin::pin!(feed.simple_query_raw(sql).await.unwrap());
     let mut told = Told::default();
     let (began, mut given) = (Instant::now(), 0);
@@ -255,7 +264,10 @@ async fn what_a_feed_said_up_to_a_resolved_timestamp_is_what_the_tables_held_at_
         given += 1;
     }
     drop(give);
-    let compared = checker.await.unwrap();
+    let mut compared = 0;
+    for checker in checkers {
+        compared += checker.await.unwrap();
+    }
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();

@@ -38,7 +38,8 @@ async fn binary_and_text_tables_arrive_as_they_are() {
     assert_eq!((format("plain").await, format("fancy").await), ("binary".to_owned(), "text".to_owned()));
     assert!(bench.chunks("plain").await > 5, "more than one chunk");
     assert!(bench.chunks("wide").await >= 1);
-    let counted: i64 = bench.ask("SELECT sum(rows)::bigint FROM tidegate.copy_chunk WHERE source_table = 'public.plain'").await;
+    let counted: i64 =
+        bench.ask("SELECT sum(rows)::bigint FROM tidegate.copy_chunk WHERE source_table = 'public.plain'").await;
     assert_eq!(counted, 5000);
 }
 

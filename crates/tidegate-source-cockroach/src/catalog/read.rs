@@ -135,8 +135,8 @@ impl Catalog {
         }
     }
 
-    /// Returns the primary key as the key of a feed's row has it. The catalog leaves out what CockroachDB put in front of
-    /// it by itself: the region of a row, and the shard of a hash-sharded key.
+    /// Returns the primary key as the key of a feed's row has it. The catalog leaves out what CockroachDB puts in front
+    /// of it by itself: the region of a row, and the shard of a hash-sharded key.
     fn whole_key(&self, table: &TableName, columns: &[Column]) -> Vec<ColumnName> {
         let told = self.keys.get(table).map(Vec::as_slice).unwrap_or_default();
         let implied = |column: &&Column| {

@@ -41,11 +41,14 @@ mod tests {
 
     #[test]
     fn families_and_locks_are_read_as_printed() {
-        let one = "CREATE TABLE public.t (\n\ta INT8 NOT NULL,\n\tCONSTRAINT t_pkey PRIMARY KEY (a ASC),\n\tFAMILY \"primary\" (a)\n)";
+        let one = "CREATE TABLE public.t (\n\ta INT8 NOT NULL,\n\tCONSTRAINT t_pkey PRIMARY KEY (a ASC),\n\t\
+                   FAMILY \"primary\" (a)\n)";
         assert_eq!(Shape::of(one), Shape { families: 1, schema_locked: false });
-        let two = "CREATE TABLE public.t (\n\ta INT8 NOT NULL,\n\tFAMILY f1 (a),\n\tFAMILY f2 (b)\n) WITH (schema_locked = true);";
+        let two = "CREATE TABLE public.t (\n\ta INT8 NOT NULL,\n\tFAMILY f1 (a),\n\tFAMILY f2 (b)\n) \
+                   WITH (schema_locked = true);";
         assert_eq!(Shape::of(two), Shape { families: 2, schema_locked: true });
-        let none = "CREATE TABLE public.t (\n\ta INT8 DEFAULT 'schema_locked = true',\n\t\"FAMILY\" INT8\n) WITH (ttl = 'on', schema_locked = 'true') LOCALITY GLOBAL";
+        let none = "CREATE TABLE public.t (\n\ta INT8 DEFAULT 'schema_locked = true',\n\t\"FAMILY\" INT8\n) \
+                    WITH (ttl = 'on', schema_locked = 'true') LOCALITY GLOBAL";
         assert_eq!(Shape::of(none), Shape { families: 0, schema_locked: true });
         assert_eq!(Shape::of(""), Shape::default());
     }

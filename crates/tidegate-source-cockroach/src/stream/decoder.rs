@@ -113,8 +113,8 @@ impl Decoder {
         Ok(message)
     }
 
-    /// Returns whether the table's copy holds the change. A row of before may have had other columns, so it is not for the
-    /// window to judge.
+    /// Returns whether the table's copy holds the change. A row of before may have had other columns, so it is not for
+    /// the window to judge.
     fn is_in_copy(&self, row: &Row, message: &Message) -> bool {
         let updated = match message {
             Message::Row(row) => row.updated,

@@ -65,7 +65,11 @@ impl Gauge {
     async fn look(&mut self) -> Result<Option<Problem>, Problem> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::connect(&self.config.settings, &self.config.application_name("gauge")).await?,
+            None => {
+                // What the server was told meanwhile is not known.
+                self.ttl = None;
+                Session::connect(&self.config.settings, &self.config.application_name("gauge")).await?
+            }
         };
         let now = history::now(&session).await?;
         let ttl = self.ttl(&session).await?;

@@ -63,6 +63,8 @@ pub(super) struct Reader {
     watchdog: Watchdog,
     /// Attempts that failed since something last came.
     failures: u32,
+    /// Whether a feed was given up for its silence, and none has resolved a time since.
+    silent: bool,
 }
 
 impl Reader {
@@ -76,7 +78,19 @@ impl Reader {
     ) -> Self {
         let tables = config.tables.iter().map(|table| table.table.name.clone()).collect();
         let watchdog = Watchdog::new(config.resolved_silence_max, Instant::now());
-        Reader { config, tables, history, emitted, input, received, stop, first: None, watchdog, failures: 0 }
+        Reader {
+            config,
+            tables,
+            history,
+            emitted,
+            input,
+            received,
+            stop,
+            first: None,
+            watchdog,
+            failures: 0,
+            silent: false,
+        }
     }
 
     /// Returns the queue that the reader fills.
@@ -189,11 +203,15 @@ impl Reader {
     async fn take(&mut self, rows: Vec<Row>) -> Result<(), Ended> {
         if rows.iter().any(is_resolved) {
             self.watchdog.resolved(Instant::now());
+            self.silent = false;
         }
         self.failures = 0;
         self.received.send_modify(|received| {
             received.heard_at = Some(SystemTime::now());
-            received.waiting_for = None;
+            // Rows alone change nothing: it is a resolved timestamp that is missing.
+            if !self.silent {
+                received.waiting_for = None;
+            }
         });
         let bytes = rows.iter().map(weight).sum();
         self.give(Input::Rows(rows), bytes).await
@@ -218,6 +236,7 @@ impl Reader {
     fn silent(&mut self) -> Ended {
         let seconds = self.watchdog.patience().as_secs_f64();
         self.watchdog.give_up();
+        self.silent = true;
         refusal::silent(seconds).into()
     }
 

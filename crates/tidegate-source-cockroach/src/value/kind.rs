@@ -39,14 +39,17 @@ impl Kind {
     /// built in (an enum is [`Kind::Text`], which the catalog knows) or that a feed cannot carry.
     pub fn of_type(name: &str) -> Option<Kind> {
         let name = plain_name(name);
-        if let Some(element) = name.strip_suffix("[]") {
-            return match Kind::of_type(element)? {
-                // CockroachDB has no arrays of arrays.
-                Kind::Array(_) => None,
-                element => Some(Kind::Array(Box::new(element))),
-            };
+        match name.strip_suffix("[]") {
+            // CockroachDB has no arrays of arrays.
+            Some(element) if element.ends_with("[]") => None,
+            Some(element) => Some(Kind::Array(Box::new(Kind::of_plain(element)?))),
+            None => Kind::of_plain(&name),
         }
-        Some(match &*name {
+    }
+
+    /// The same for a name in lower case, without modifier and collation, and not of an array.
+    fn of_plain(name: &str) -> Option<Kind> {
+        Some(match name {
             "bool" | "boolean" => Kind::Bool,
             "int" | "int2" | "int4" | "int8" | "int64" | "integer" | "smallint" | "bigint" => Kind::Int,
             "float" | "float4" | "float8" | "real" | "double precision" => Kind::Float,
@@ -130,5 +133,10 @@ mod tests {
         ] {
             assert_eq!(Kind::of_type(name), kind, "{name}");
         }
+    }
+
+    #[test]
+    fn brackets_take_no_stack() {
+        assert_eq!(Kind::of_type(&format!("INT8{}", "[]".repeat(1_000_000))), None);
     }
 }

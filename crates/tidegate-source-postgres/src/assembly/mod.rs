@@ -362,8 +362,8 @@ impl Drop for Assembler {
     }
 }
 
-/// Whether a logical message is a change of its transaction: one of ours that asks for something, as a drain marker. One
-/// that is not transactional has no place in commit order.
+/// Whether a logical message is a change of its transaction: one of ours that asks for something, as a drain marker.
+/// One that is not transactional has no place in commit order.
 fn is_passed_on(transactional: bool, prefix: &str, content: &[u8]) -> bool {
     transactional && prefix == MESSAGE_PREFIX && !is_applied_message(content)
 }

@@ -36,8 +36,8 @@ impl PlainTransaction {
         }
     }
 
-    /// Takes whether its origin is one of ours; false where that contradicts what is known. Nothing is kept of one of our
-    /// own.
+    /// Takes whether its origin is one of ours; false where that contradicts what is known. Nothing is kept of one of
+    /// our own.
     pub(super) fn came_from(&mut self, is_own: bool) -> bool {
         if is_own {
             self.body = Body::Memory { changes: Vec::new(), bytes: 0 };

@@ -30,8 +30,8 @@ impl StreamedTransaction {
         }
     }
 
-    /// Takes whether its origin is one of ours; false where that contradicts what is known. Nothing is kept of one of our
-    /// own but the descriptions of tables, which the server does not repeat.
+    /// Takes whether its origin is one of ours; false where that contradicts what is known. Nothing is kept of one of
+    /// our own but the descriptions of tables, which the server does not repeat.
     pub(super) fn came_from(&mut self, is_own: bool, spool: &Spool) -> bool {
         if is_own {
             self.log = Log::new(spool.clone());

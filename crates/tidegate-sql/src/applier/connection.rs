@@ -107,12 +107,11 @@ impl Connection {
         // FOR UPDATE waits for a transaction that holds the row, and needs a transaction that may write.
         let lock =
             format!("SELECT epoch FROM {} WHERE {} FOR UPDATE", lease.key.table("checkpoint"), lease.key.condition());
-        for text in ["BEGIN READ WRITE", &lock] {
+        for text in ["BEGIN READ WRITE", &lock, "COMMIT"] {
             self.session.batch_execute(text).await.map_err(failed)?;
         }
-        let row = read_checkpoint(&self.session, &lease.key).await;
-        self.session.batch_execute("COMMIT").await.map_err(failed)?;
-        Ok(row?)
+        // Outside the transaction, where it may be asked again. If it moves in between, the compare-and-set tells.
+        Ok(read_checkpoint(&self.session, &lease.key).await?)
     }
 
     /// Begins a round: what is wanted from now on stays prepared until the next one.

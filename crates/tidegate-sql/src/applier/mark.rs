@@ -2,9 +2,9 @@
 //! direction, does not send them back.
 //!
 //! Where the role may, the session runs under a replication origin of the migration. Every transaction begins with a
-//! logical message as well: of a large transaction the server takes the origin from the first thing that it decodes, and
-//! one that begins with TRUNCATE has none there. The message needs no right that is not given to everyone, and costs a
-//! hundred bytes of WAL for each batch.
+//! logical message as well: of a large transaction the server takes the origin from the first thing that it decodes,
+//! and one that begins with TRUNCATE has none there. The message needs no right that is not given to everyone, and
+//! costs a hundred bytes of WAL for each batch.
 
 use tidegate_connect::Session;
 use tidegate_model::{MESSAGE_PREFIX, MigrationName, Problem};
@@ -60,8 +60,8 @@ impl Mark {
         Ok(Mark { origin, first_statement })
     }
 
-    /// Marks by message alone, which needs no set-up: for sessions of which there are many, as those of a copy, and that
-    /// would use up the origins of the server.
+    /// Marks by message alone, which needs no set-up: for sessions of which there are many, as those of a copy, and
+    /// that would use up the origins of the server.
     pub fn by_message(lease: &Lease) -> Mark {
         Mark { origin: None, first_statement: Some(message(lease)) }
     }

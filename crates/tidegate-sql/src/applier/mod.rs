@@ -33,7 +33,7 @@ mod single_file;
 mod size;
 mod slices;
 mod unfolded;
-mod unordered;
+mod ways;
 
 use std::sync::Arc;
 

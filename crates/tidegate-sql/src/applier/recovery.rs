@@ -34,6 +34,10 @@ impl Executor {
             let why = format!("it stands at {before}, where the batch begins, and is ours");
             return Err(Problem::bug("AP053", "the checkpoint could not be moved although nothing is in the way", why));
         }
+        if self.durable != before {
+            // What the failure left open has got on.
+            self.after_success();
+        }
         match self.jobs.front_mut() {
             Some(front) if Some(&front.batch.span.until) != until.as_ref() => Ok(()),
             Some(front) if refused => front.go_to_source_order(),

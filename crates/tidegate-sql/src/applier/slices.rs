@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::planning::Blueprint;
 use super::progress::Shared;
 use super::reading::{SLICE, Slice, slices};
-use super::{refusal, savepoint, single_file, unordered};
+use super::{refusal, savepoint, single_file, ways};
 
 /// Writes a batch that has changes on disk, and returns how many changes it had. A failed one is rolled back.
 pub(super) async fn write_batch(
@@ -80,9 +80,9 @@ impl Writer<'_> {
     }
 
     async fn write_in_source_order(&mut self, changes: Vec<(Position, Change)>) -> Result<u64, Failure> {
-        if unordered::is_unordered(self.batch) {
-            let ways = unordered::ways_of(changes, self.blueprint).await?;
-            return unordered::write_inside(self.connection, ways).await;
+        if ways::are_needed(self.batch, self.connection.rights()) {
+            let ways = ways::ways_of(changes, self.blueprint).await?;
+            return ways::write_inside(self.connection, ways).await;
         }
         let mut items = single_file::changes(changes, self.blueprint);
         single_file::write_inside(self.connection, &mut items).await

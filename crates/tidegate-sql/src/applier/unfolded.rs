@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use super::executor::{Executor, last_committed_at};
 use super::failure::Failure;
 use super::single_file::{self, Head};
-use super::{parts, slices, unordered};
+use super::{parts, slices, ways};
 
 impl Executor {
     pub(super) async fn write_in_source_order(&mut self) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ impl Executor {
         self.connection().await?;
         let connection = self.connection.as_mut().expect("it was made just now");
         info!(after = %batch.span.after, until = %batch.span.until, "writing a batch transaction by transaction");
-        let unordered = unordered::is_unordered(&batch);
+        let by_ways = ways::are_needed(&batch, connection.rights());
         let mut items = single_file::transactions(&batch, &self.blueprint);
         let mut after = batch.span.after.clone();
         for (index, transaction) in batch.transactions.iter().enumerate() {
@@ -29,8 +29,8 @@ impl Executor {
             let until = if last { &batch.span.until } else { &transaction.position };
             let span = Span { after, until: until.clone() };
             let head = Head { span, committed_at: Some(transaction.committed_at) };
-            let rows = if unordered {
-                unordered::write_transaction(connection, &self.blueprint, &batch, index..index + 1, head).await?
+            let rows = if by_ways {
+                ways::write_transaction(connection, &self.blueprint, &batch, index..index + 1, head).await?
             } else {
                 single_file::write_transaction(connection, &mut items, head).await?
             };
@@ -59,9 +59,9 @@ impl Executor {
             return Ok(false);
         }
         let head = Head { span: batch.span.clone(), committed_at: last_committed_at(batch) };
-        let written = if unordered::is_unordered(batch) {
+        let written = if ways::are_needed(batch, connection.rights()) {
             let all = 0..batch.transactions.len();
-            unordered::write_transaction(connection, &self.blueprint, batch, all, head).await
+            ways::write_transaction(connection, &self.blueprint, batch, all, head).await
         } else {
             let mut items = single_file::whole(batch, &self.blueprint);
             single_file::write_transaction(connection, &mut items, head).await

@@ -19,7 +19,7 @@ use super::session::{CopySession, Sessions};
 use crate::dialect::Dialect;
 use crate::quote;
 use crate::server_error::DIVISION_BY_ZERO;
-use crate::state::{begin_sql, displaced, table_text};
+use crate::state::{displaced, table_text};
 
 /// What stands for the end of an open-ended chunk: the number of no page.
 const NO_END_PAGE: u64 = u32::MAX as u64;
@@ -72,7 +72,7 @@ impl SqlChunkWriter {
              INSERT INTO {copy_chunk} \
                 (migration, stream, source_table, chunk, first_page, end_page, rows, bytes, whole) \
              VALUES ('{migration}', '{stream}', {name}, {number}, {first}, {end}, 0, 0, true)",
-            begin = begin_sql(Dialect::Postgres),
+            begin = self.sessions.marked_begin_sql(),
             lease = self.sessions.lease().guard_sql(Dialect::Postgres),
             copy_table = key.table("copy_table"),
             copy_chunk = key.table("copy_chunk"),

@@ -7,6 +7,7 @@ use tidegate_connect::{LoadSession, Session, Settings};
 use tidegate_model::{MigrationName, Problem};
 
 use super::problem;
+use crate::applier::Mark;
 use crate::dialect::Dialect;
 use crate::server_error::DIVISION_BY_ZERO;
 use crate::state::{Lease, begin_sql, displaced};
@@ -121,11 +122,16 @@ impl Sessions {
         self.0.name.application_name("copy")
     }
 
+    /// Returns what begins a transaction of PostgreSQL so that a stream the other way knows it as ours.
+    pub(super) fn marked_begin_sql(&self) -> String {
+        let mark = Mark::by_message(self.lease());
+        format!("{}; {}", begin_sql(Dialect::Postgres), mark.first_statement().unwrap_or_default())
+    }
+
     /// Begins a transaction of PostgreSQL that only the owner of the stream can have.
     pub(super) async fn begin(&self) -> Result<Transaction, Problem> {
         let session = self.take().await?;
-        let (begin, guard) = (begin_sql(Dialect::Postgres), self.lease().guard_sql(Dialect::Postgres));
-        let sql = format!("{begin}; {guard}");
+        let sql = format!("{}; {}", self.marked_begin_sql(), self.lease().guard_sql(Dialect::Postgres));
         match session.batch_execute(&sql).await {
             Ok(()) => Ok(Transaction { session, sessions: self.clone() }),
             Err(error) if error.code().is_some_and(|state| state.code() == DIVISION_BY_ZERO) => {

@@ -348,8 +348,7 @@ async fn values_of_all_types_arrive(standin: &'static Standin) {
                AND a[2] = 'b c' AND a[3] IS NULL AND ts = '2024-05-06 07:08:09.1+00' AND m = 'glad' AND f = 1e300 \
                AND t = e'tab\\tline\\nback\\\\slash' AND made = 2";
     assert_eq!(copying.target.number(one).await, 1);
-    let two =
-        "SELECT count(*) FROM v WHERE id = 2 AND b IS NULL AND j IS NULL AND m IS NULL AND t = '' AND made = 3";
+    let two = "SELECT count(*) FROM v WHERE id = 2 AND b IS NULL AND j IS NULL AND m IS NULL AND t = '' AND made = 3";
     assert_eq!(copying.target.number(two).await, 1);
 }
 

@@ -175,7 +175,10 @@ async fn two_owners_never_both_write(standin: &'static Standin) {
             while committed(&session, || session.batch_execute(&sql)).await.is_ok() {}
         });
         target
-            .until("it writes", &format!("SELECT (CASE WHEN count(*) > {before} THEN 1 ELSE 0 END)::INT8 FROM public.log"))
+            .until(
+                "it writes",
+                &format!("SELECT (CASE WHEN count(*) > {before} THEN 1 ELSE 0 END)::INT8 FROM public.log"),
+            )
             .await;
     }
     // The last one is ended by a successor that writes nothing.

@@ -13,7 +13,8 @@ use tidegate_sql::state::{
 };
 use tidegate_standin::{Standin, StandinOptions};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Error, Row};
 
 /// Longer than anything here takes, also on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -52,6 +53,7 @@ pub fn hostile() -> &'static Standin {
 fn start(settings: &[&str]) -> Standin {
     let standin = Standin::start(StandinOptions::default()).unwrap();
     standin.create_database("knobs").unwrap();
+    std::fs::write(format!("/tmp/state_url_{}", settings.len()), standin.backing().unwrap().url("postgres")).unwrap();
     let (url, settings) = (standin.url("knobs"), settings.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>());
     // The caller may be in a runtime, which cannot be waited in.
     let setting = std::thread::spawn(move || {
@@ -109,13 +111,22 @@ impl Target {
 
     /// Returns the first column of a query, as text, joined by spaces.
     pub async fn text(&self, query: &str) -> String {
-        let rows = self.session.query(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        let rows = self.rows(query).await;
         rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join(" ")
     }
 
     pub async fn number(&self, query: &str) -> i64 {
-        let row = self.session.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-        row.get(0)
+        self.rows(query).await[0].get(0)
+    }
+
+    /// Runs a query until it does not collide with what is written meanwhile.
+    async fn rows(&self, query: &str) -> Vec<Row> {
+        loop {
+            match self.session.query(query, &[]).await {
+                Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                decided => return decided.unwrap_or_else(|error| panic!("{query}: {error:?}")),
+            }
+        }
     }
 
     /// Waits until a query gives a number other than 0.

@@ -16,8 +16,9 @@ const DOWN_MAX: Duration = Duration::from_millis(700);
 const FAULTS: [(&str, &str); 5] = [
     ("duplicates", "0.05"),
     ("reorder", "true"),
-    // Messages between dropped connections of a feed.
-    ("drop_connections", "2000"),
+    // Messages between dropped connections of a feed. What piled up while the engine was away has to come through
+    // between two of them.
+    ("drop_connections", "20000"),
     ("retry_errors", "0.01"),
     ("ambiguous_commits", "0.005"),
 ];

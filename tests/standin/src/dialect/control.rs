@@ -8,10 +8,51 @@ use crate::error::SqlError;
 
 /// First words of statements that there are.
 const STATEMENTS: [&str; 45] = [
-    "select", "with", "values", "table", "insert", "upsert", "update", "delete", "create", "alter", "drop", "truncate",
-    "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "reset", "show", "copy",
-    "explain", "analyze", "grant", "revoke", "comment", "discard", "deallocate", "prepare", "execute", "declare",
-    "fetch", "move", "close", "call", "do", "pause", "resume", "cancel", "use", "unlisten", "experimental",
+    "select",
+    "with",
+    "values",
+    "table",
+    "insert",
+    "upsert",
+    "update",
+    "delete",
+    "create",
+    "alter",
+    "drop",
+    "truncate",
+    "begin",
+    "start",
+    "commit",
+    "end",
+    "rollback",
+    "abort",
+    "savepoint",
+    "release",
+    "set",
+    "reset",
+    "show",
+    "copy",
+    "explain",
+    "analyze",
+    "grant",
+    "revoke",
+    "comment",
+    "discard",
+    "deallocate",
+    "prepare",
+    "execute",
+    "declare",
+    "fetch",
+    "move",
+    "close",
+    "call",
+    "do",
+    "pause",
+    "resume",
+    "cancel",
+    "use",
+    "unlisten",
+    "experimental",
 ];
 
 /// A transaction that reads the past must not be serializable: it would abort writers.
@@ -76,15 +117,16 @@ fn modes(statement: &Statement<'_>, mut at: usize, sql: &mut String) -> Result<(
     while at < statement.len() {
         if statement.words(at, &["isolation", "level"]) {
             at += 2;
-            let (level, words) = if statement.words(at, &["read", "committed"]) || statement.words(at, &["read", "uncommitted"]) {
-                ("READ COMMITTED", 2)
-            } else if statement.words(at, &["repeatable", "read"]) {
-                ("SERIALIZABLE", 2)
-            } else if statement.is_any(at, &["serializable", "snapshot"]) {
-                ("SERIALIZABLE", 1)
-            } else {
-                return Err(syntax(statement, at));
-            };
+            let (level, words) =
+                if statement.words(at, &["read", "committed"]) || statement.words(at, &["read", "uncommitted"]) {
+                    ("READ COMMITTED", 2)
+                } else if statement.words(at, &["repeatable", "read"]) {
+                    ("SERIALIZABLE", 2)
+                } else if statement.is_any(at, &["serializable", "snapshot"]) {
+                    ("SERIALIZABLE", 1)
+                } else {
+                    return Err(syntax(statement, at));
+                };
             sql.push_str(" ISOLATION LEVEL ");
             sql.push_str(level);
             at += words;
@@ -92,9 +134,9 @@ fn modes(statement: &Statement<'_>, mut at: usize, sql: &mut String) -> Result<(
             sql.push(' ');
             sql.push_str(statement.span(at..at + 2));
             at += 2;
-        } else if statement.is(at, "priority") && statement.is_any(at + 1, &["low", "normal", "high"]) {
-            at += 2;
-        } else if statement.words(at, &["not", "deferrable"]) {
+        } else if statement.words(at, &["not", "deferrable"])
+            || statement.is(at, "priority") && statement.is_any(at + 1, &["low", "normal", "high"])
+        {
             at += 2;
         } else if statement.is(at, "deferrable") || statement.sign(at, ",") {
             at += 1;

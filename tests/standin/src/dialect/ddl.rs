@@ -5,7 +5,7 @@ use super::lexer::{Kind, Statement};
 use super::names::{Dotted, quoted};
 use super::needs::{target, user_table};
 use super::refusal::{syntax, unimplemented};
-use super::{Context, Known, Rewritten, TableInfo, Tag, table, types, words};
+use super::{Context, Known, Rewritten, TableInfo, Tag, column, table, types, words};
 use crate::error::SqlError;
 
 /// What CREATE makes in PostgreSQL alone, with the number of the issue about it.
@@ -66,10 +66,10 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
 /// Makes one statement of several, which are done all or not at all.
 fn in_one(source: String, steps: Vec<String>, tag: &str) -> Rewritten {
     let plain = Rewritten::plain(source);
-    if let [sql] = steps.as_slice() {
-        if !sql.starts_with("SELECT") {
-            return Rewritten { sql: sql.clone(), ..plain };
-        }
+    if let [sql] = steps.as_slice()
+        && !sql.starts_with("SELECT")
+    {
+        return Rewritten { sql: sql.clone(), ..plain };
     }
     let steps: Vec<String> = steps.iter().map(|step| format!("EXECUTE $standin${step}$standin$;")).collect();
     let sql = format!("DO $standin_do$ BEGIN {} END $standin_do$", steps.join(" "));
@@ -84,6 +84,9 @@ fn refuse(statement: &Statement<'_>) -> Result<(), SqlError> {
         }
         if statement.words(1, &["event", "trigger"]) {
             return Err(syntax(statement, 1));
+        }
+        if statement.is(second, "trigger") {
+            refuse_trigger(statement)?;
         }
     }
     if statement.is_any(0, &["drop", "alter"])
@@ -121,11 +124,20 @@ fn refuse(statement: &Statement<'_>) -> Result<(), SqlError> {
     }
     if statement.is_any(1, &["temp", "temporary"]) && statement.is(0, "create") {
         let text = "temporary tables are only supported experimentally";
-        return Err(SqlError::new("0A000", text).hint(
-            "You can enable temporary tables by running `SET experimental_enable_temp_tables = 'on'`.",
-        ));
+        return Err(SqlError::new("0A000", text)
+            .hint("You can enable temporary tables by running `SET experimental_enable_temp_tables = 'on'`."));
     }
     Ok(())
+}
+
+/// Triggers are for rows, and before or after.
+fn refuse_trigger(statement: &Statement<'_>) -> Result<(), SqlError> {
+    let words: [&[&str]; 4] = [&["or", "replace"], &["instead", "of"], &["for", "each", "statement"], &["referencing"]];
+    let found = (1..statement.len()).find(|index| words.iter().any(|words| statement.words(*index, words)));
+    match found {
+        Some(index) => Err(unimplemented(statement, index, 126359)),
+        None => Ok(()),
+    }
 }
 
 fn locked_table<'k>(statement: &Statement<'_>, context: &Context<'_>, known: &'k Known) -> Option<&'k TableInfo> {
@@ -145,8 +157,8 @@ fn lock(statement: &Statement<'_>, context: &Context<'_>) -> Result<Option<Vec<S
     }
     let name = target(statement).ok_or_else(|| syntax(statement, 2))?;
     let reset = (0..at).any(|index| statement.is(index, "reset"));
-    let locked = !reset && !(statement.sign(at + 1, "=") && statement.is_any(at + 2, &["false", "off"]));
-    Ok(Some(vec![lock_sql(&name.local(context.database), locked)]))
+    let unlocks = reset || statement.sign(at + 1, "=") && statement.is_any(at + 2, &["false", "off"]);
+    Ok(Some(vec![lock_sql(&name.local(context.database), !unlocks)]))
 }
 
 pub fn lock_sql(table: &str, locked: bool) -> String {
@@ -170,12 +182,12 @@ fn names(statement: &Statement<'_>, context: &Context<'_>, edits: &mut Edits<'_,
 fn drop_index(statement: &Statement<'_>, context: &Context<'_>, edits: &mut Edits<'_, '_>) {
     let start = 2 + 2 * usize::from(statement.words(2, &["if", "exists"]));
     let Some(name) = Dotted::at(statement, start) else { return };
-    if statement.sign(name.end, "@") {
-        if let Some(index) = statement.name(name.end + 1) {
-            let table = name.table(context.database);
-            let schema = table.and_then(|table| table.schema).map(|schema| format!("{}.", quoted(&schema)));
-            edits.replace(name.start..name.end + 2, format!("{}{}", schema.unwrap_or_default(), quoted(&index)));
-        }
+    if statement.sign(name.end, "@")
+        && let Some(index) = statement.name(name.end + 1)
+    {
+        let table = name.table(context.database);
+        let schema = table.and_then(|table| table.schema).map(|schema| format!("{}.", quoted(&schema)));
+        edits.replace(name.start..name.end + 2, format!("{}{}", schema.unwrap_or_default(), quoted(&index)));
     }
 }
 
@@ -245,7 +257,7 @@ fn alter_table(
                 name += 3;
             }
             let end = table::item_end(statement, name, statement.len());
-            table::column(statement, name..end, edits)?;
+            column::column(statement, name..end, edits)?;
         } else if statement.is(at, "type") && statement.is_any(at - 1, &["data"])
             || statement.is(at, "type") && at >= 2 && statement.is_any(at - 2, &["column", "alter"])
         {
@@ -253,7 +265,7 @@ fn alter_table(
                 edits.replace(at + 1..found.end, found.sql);
             }
         } else if statement.is(at, "primary") && statement.is(at + 1, "key") && statement.sign(at + 2, "(") {
-            table::key_columns(statement, at + 2, edits);
+            column::key_columns(statement, at + 2, edits);
             without_rowid(statement, at, context, known, edits);
         }
         at += 1;

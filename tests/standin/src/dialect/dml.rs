@@ -112,7 +112,9 @@ fn insertion(
     edits: &mut Edits<'_, '_>,
 ) -> Result<(), SqlError> {
     let starts = |index: usize| statement.is_any(index, &["insert", "upsert"]) && statement.is(index + 1, "into");
-    let Some(start) = (0..statement.len()).find(|index| starts(*index)) else { return returning(statement, known, context, edits) };
+    let Some(start) = (0..statement.len()).find(|index| starts(*index)) else {
+        return returning(statement, known, context, edits);
+    };
     let upsert = statement.is(start, "upsert");
     let Some(name) = target(statement) else { return Err(syntax(statement, start + 2)) };
     let Some(table) = user_table(&name, context) else { return Err(no_relation(&name.parts.join("."))) };

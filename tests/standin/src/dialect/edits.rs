@@ -41,25 +41,22 @@ impl<'s, 'a> Edits<'s, 'a> {
         let mut at = tokens.start;
         while at < tokens.end {
             if let Some(text) = self.inserted.get(&at) {
-                out.push_str(text);
+                append(&mut out, text, false);
             }
-            let next = match self.replaced.get(&at) {
+            let apart = at > tokens.start && !self.statement.touches(at - 1);
+            at = match self.replaced.get(&at) {
                 Some((end, text)) => {
-                    out.push_str(text);
+                    append(&mut out, text, apart);
                     *end
                 }
                 None => {
-                    out.push_str(self.statement.text(at));
+                    append(&mut out, self.statement.text(at), apart);
                     at + 1
                 }
             };
-            if next < tokens.end && self.apart(next) {
-                out.push(' ');
-            }
-            at = next;
         }
         if let Some(text) = self.inserted.get(&tokens.end).filter(|_| tokens.end == self.statement.len()) {
-            out.push_str(text);
+            append(&mut out, text, false);
         }
         out
     }
@@ -67,8 +64,14 @@ impl<'s, 'a> Edits<'s, 'a> {
     pub fn all(&self) -> String {
         self.text(0..self.statement.len())
     }
+}
 
-    fn apart(&self, index: usize) -> bool {
-        index > 0 && !self.statement.touches(index - 1) || self.replaced.contains_key(&index)
+/// Appends a piece, with a blank in front where it was apart or would run into the one before.
+fn append(out: &mut String, piece: &str, apart: bool) {
+    let wordy = |c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '\'' | '$');
+    let runs_in = out.ends_with(wordy) && piece.starts_with(wordy);
+    if !piece.is_empty() && !out.is_empty() && !out.ends_with(' ') && (apart || runs_in) {
+        out.push(' ');
     }
+    out.push_str(piece);
 }

@@ -5,6 +5,7 @@
 //! forbids it ([`allow`]).
 
 mod allow;
+mod column;
 mod control;
 mod copying;
 mod ddl;
@@ -233,3 +234,6 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
     }
     dml::rewrite(statement, context, known)
 }
+
+#[cfg(test)]
+mod tests;

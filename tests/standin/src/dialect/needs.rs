@@ -75,9 +75,8 @@ pub fn user_table(name: &Dotted, context: &Context<'_>) -> Option<TableName> {
 
 /// Returns the name of the table that a statement writes to or changes.
 pub fn target(statement: &Statement<'_>) -> Option<Dotted> {
-    let mut at = (0..statement.len()).find(|index| {
-        statement.is_any(*index, &["insert", "upsert"]) && statement.is(*index + 1, "into")
-    });
+    let mut at = (0..statement.len())
+        .find(|index| statement.is_any(*index, &["insert", "upsert"]) && statement.is(*index + 1, "into"));
     if let Some(into) = at {
         return Dotted::at(statement, into + 2);
     }
@@ -116,8 +115,13 @@ pub fn as_of(statement: &Statement<'_>) -> Result<Option<AsOf>, SqlError> {
     let found = (0..statement.len()).find(|index| statement.words(*index, &["as", "of", "system", "time"]));
     let Some(start) = found else { return Ok(None) };
     let at = start + 4;
-    let constant = || SqlError::new("42601", "AS OF SYSTEM TIME: only constant expressions, with_min_timestamp, \
-                                              with_max_staleness, or follower_read_timestamp are allowed");
+    let constant = || {
+        SqlError::new(
+            "42601",
+            "AS OF SYSTEM TIME: only constant expressions, with_min_timestamp, \
+                                              with_max_staleness, or follower_read_timestamp are allowed",
+        )
+    };
     let (text, end) = match statement.kind(at) {
         Some(Kind::Text) => (statement.string(at).ok_or_else(constant)?, at + 1),
         Some(Kind::Number) => (statement.text(at).to_owned(), at + 1),

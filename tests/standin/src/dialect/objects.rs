@@ -32,12 +32,12 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>) -> Result<Optio
         let name = statement.name(at).ok_or_else(|| syntax(statement, at))?;
         return Ok(Some(Rewritten::of_action(statement, Action::DropDatabase { name, if_exists })));
     }
-    if statement.is(0, "alter") {
-        if let Some(at) = configure_zone(statement) {
-            let zone = show::zone(statement, 1, context)?;
-            let values = zone_values(statement, at)?;
-            return Ok(Some(Rewritten::of_action(statement, Action::ConfigureZone { zone, values })));
-        }
+    if statement.is(0, "alter")
+        && let Some(at) = configure_zone(statement)
+    {
+        let zone = show::zone(statement, 1, context)?;
+        let values = zone_values(statement, at)?;
+        return Ok(Some(Rewritten::of_action(statement, Action::ConfigureZone { zone, values })));
     }
     Ok(None)
 }

@@ -32,8 +32,21 @@ pub struct Item {
 
 /// Words that end a FROM.
 const ENDS: [&str; 15] = [
-    "where", "group", "order", "having", "limit", "offset", "fetch", "union", "intersect", "except", "window", "set",
-    "returning", "for", "values",
+    "where",
+    "group",
+    "order",
+    "having",
+    "limit",
+    "offset",
+    "fetch",
+    "union",
+    "intersect",
+    "except",
+    "window",
+    "set",
+    "returning",
+    "for",
+    "values",
 ];
 /// Functions whose arguments have a FROM among them.
 const FROM_FUNCTIONS: [&str; 5] = ["extract", "substring", "trim", "overlay", "position"];
@@ -98,12 +111,10 @@ fn scan(statement: &Statement<'_>, tokens: Range<usize>, joined: bool, found: &m
             }
             continue;
         }
-        if expected {
-            if let Some(end) = item(statement, at, &mut query) {
-                at = end;
-                expected = false;
-                continue;
-            }
+        if expected && let Some(end) = item(statement, at, &mut query) {
+            at = end;
+            expected = false;
+            continue;
         }
         if statement.is(at, "select") {
             found.extend(query.take());
@@ -112,16 +123,17 @@ fn scan(statement: &Statement<'_>, tokens: Range<usize>, joined: bool, found: &m
         } else if statement.is(at, "from") && !is_comparison(statement, at) {
             query.get_or_insert_default();
             (in_list, in_from, expected) = (false, true, true);
-        } else if in_from && statement.is(at, "join") || in_from && statement.sign(at, ",") {
+        } else if in_from && (statement.is(at, "join") || statement.sign(at, ",")) {
             expected = true;
         } else if in_from && statement.is_any(at, &["natural", "using"]) {
             query.get_or_insert_default().items.iter_mut().for_each(|item| item.merged = true);
         } else if statement.is_any(at, &ENDS) {
             (in_list, in_from) = (false, false);
-        } else if in_list && statement.sign(at, "*") {
-            if let (Some(star), Some(query)) = (star(statement, at), &mut query) {
-                query.stars.push(star);
-            }
+        } else if in_list
+            && statement.sign(at, "*")
+            && let (Some(star), Some(query)) = (star(statement, at), &mut query)
+        {
+            query.stars.push(star);
         }
         at += 1;
     }
@@ -222,7 +234,10 @@ mod tests {
 
     #[test]
     fn tables_are_found_wherever_they_are_read() {
-        assert_eq!(tables("SELECT * FROM a JOIN s.b AS x ON a.i = x.i, c WHERE i IN (SELECT i FROM d)"), ["a", "c", "d", "s.b"]);
+        assert_eq!(
+            tables("SELECT * FROM a JOIN s.b AS x ON a.i = x.i, c WHERE i IN (SELECT i FROM d)"),
+            ["a", "c", "d", "s.b"]
+        );
         assert_eq!(tables("WITH w AS (SELECT 1 FROM a) SELECT extract(epoch FROM t) FROM w, unnest($1) AS u"), ["a"]);
         assert_eq!(tables("SELECT 1 FROM (a JOIN b ON true) WHERE x IS DISTINCT FROM y"), ["a", "b"]);
         assert_eq!(tables("SELECT 1 FROM t@{NO_FULL_SCAN} u AS OF SYSTEM TIME '-1s'"), ["t"]);

@@ -13,9 +13,10 @@ pub fn syntax(statement: &Statement<'_>, index: usize) -> SqlError {
 pub fn unimplemented(statement: &Statement<'_>, index: usize, issue: u32) -> SqlError {
     let near = if index < statement.len() { statement.text(index) } else { "EOF" };
     let text = format!("at or near {near:?}: syntax error: unimplemented: this syntax");
-    let hint = format!(
-        "You have attempted to use a feature that is not yet implemented.\nSee: https://go.crdb.dev/issue-v/{issue}/v25.4"
-    );
+    let mut hint = "You have attempted to use a feature that is not yet implemented.".to_owned();
+    if issue > 0 {
+        hint.push_str(&format!("\nSee: https://go.crdb.dev/issue-v/{issue}/v25.4"));
+    }
     pointed(statement, index, SqlError::new("0A000", text)).hint(hint)
 }
 

@@ -127,9 +127,7 @@ pub fn variable_name(statement: &Statement<'_>, at: usize) -> Result<(String, us
 fn value_text(statement: &Statement<'_>, at: usize) -> String {
     match statement.kind(at) {
         Some(Kind::Text) if at + 1 == statement.len() => statement.string(at).unwrap_or_default(),
-        Some(Kind::Word | Kind::Quoted) if at + 1 == statement.len() => {
-            statement.name(at).unwrap_or_default()
-        }
+        Some(Kind::Word | Kind::Quoted) if at + 1 == statement.len() => statement.name(at).unwrap_or_default(),
         _ => statement.span(at..statement.len()).to_owned(),
     }
 }

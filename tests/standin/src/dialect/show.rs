@@ -66,11 +66,7 @@ pub fn zone(statement: &Statement<'_>, at: usize, context: &Context<'_>) -> Resu
     Ok(Zone::Table(context.database.to_owned(), schema, table.table))
 }
 
-pub fn rewrite(
-    statement: &Statement<'_>,
-    context: &Context<'_>,
-    known: &Known,
-) -> Result<Option<Rewritten>, SqlError> {
+pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) -> Result<Option<Rewritten>, SqlError> {
     if !statement.is(0, "show") {
         return Ok(None);
     }
@@ -87,7 +83,8 @@ fn query(
     context: &Context<'_>,
     known: &Known,
 ) -> Result<(String, String), SqlError> {
-    let words: Vec<String> = (at..statement.len().min(at + 3)).map(|index| statement.text(index).to_uppercase()).collect();
+    let words: Vec<String> =
+        (at..statement.len().min(at + 3)).map(|index| statement.text(index).to_uppercase()).collect();
     let word = |index: usize| words.get(index).map_or("", String::as_str);
     let listing = |function: &str, arguments: &str| {
         (format!("SELECT * FROM standin_catalog.{function}({arguments})"), word(0).to_owned())
@@ -116,12 +113,10 @@ fn query(
         ("COLUMNS", _) => listing("show_columns", &table(statement, at + 1, context)?),
         ("INDEX" | "INDEXES" | "KEYS", _) => listing("show_indexes", &table(statement, at + 1, context)?),
         ("CONSTRAINTS" | "CONSTRAINT", _) => listing("show_constraints", &table(statement, at + 1, context)?),
-        // There are none: CREATE TRIGGER is refused.
-        ("TRIGGERS", _) => {
-            let named = table(statement, at + 1, context)?;
-            let none = format!("SELECT c.name AS trigger_name, true AS enabled FROM (SELECT {named}::text AS name) AS c WHERE false");
-            (none, "TRIGGERS".to_owned())
+        ("TRIGGERS", _) if context.version.at_least(24, 3) => {
+            listing("show_triggers", &table(statement, at + 1, context)?)
         }
+        ("CREATE", "TRIGGER") if context.version.at_least(24, 3) => create_trigger(statement, at + 2, context)?,
         ("CREATE", "TABLE") => {
             let name = Dotted::at(statement, at + 2).ok_or_else(|| syntax(statement, at + 2))?;
             let (sql, _) = listing("show_create", &literal(&name.local(context.database)));
@@ -153,6 +148,15 @@ fn table(statement: &Statement<'_>, at: usize, context: &Context<'_>) -> Result<
         Some(name) => Ok(literal(&name.local(context.database))),
         None => Err(syntax(statement, at)),
     }
+}
+
+/// SHOW CREATE TRIGGER name ON table.
+fn create_trigger(statement: &Statement<'_>, at: usize, context: &Context<'_>) -> Result<(String, String), SqlError> {
+    let trigger = statement.name(at).ok_or_else(|| syntax(statement, at))?;
+    let table = Dotted::at(statement, at + 2).filter(|_| statement.is(at + 1, "on"));
+    let table = table.ok_or_else(|| syntax(statement, at + 1))?.local(context.database);
+    let sql = format!("SELECT * FROM standin_catalog.show_create_trigger({}, {})", literal(&trigger), literal(&table));
+    Ok((sql, "CREATE".to_owned()))
 }
 
 fn setting(statement: &Statement<'_>, at: usize, known: &Known) -> Result<String, SqlError> {

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::column::{column, key_columns};
 use super::edits::Edits;
 use super::lexer::Statement;
 use super::names::{Dotted, literal, quoted};
 use super::refusal::syntax;
-use super::{Context, ddl, types, words};
+use super::{Context, ddl, words};
 use crate::error::SqlError;
 
 /// The column that is the key of a table without one.
@@ -49,9 +50,8 @@ pub fn create(statement: &Statement<'_>, context: &Context<'_>) -> Result<Option
     }
     let mut steps = vec![format!("{title} {local} ({})", lines.join(", "))];
     steps.append(&mut made.after);
-    let mark = |(column, mark): &(String, &str)| {
-        format!("COMMENT ON COLUMN {local}.{} IS {}", quoted(column), literal(mark))
-    };
+    let mark =
+        |(column, mark): &(String, &str)| format!("COMMENT ON COLUMN {local}.{} IS {}", quoted(column), literal(mark));
     steps.extend(made.marks.iter().map(mark));
     steps.append(&mut made.family_steps(&local));
     options(statement, past, &local, &mut steps)?;
@@ -59,12 +59,7 @@ pub fn create(statement: &Statement<'_>, context: &Context<'_>) -> Result<Option
 }
 
 /// What stands behind the parentheses.
-fn options(
-    statement: &Statement<'_>,
-    mut at: usize,
-    table: &str,
-    steps: &mut Vec<String>,
-) -> Result<(), SqlError> {
+fn options(statement: &Statement<'_>, mut at: usize, table: &str, steps: &mut Vec<String>) -> Result<(), SqlError> {
     while at < statement.len() {
         if statement.is(at, "with") && statement.sign(at + 1, "(") {
             let past = statement.past_closing(at + 1);
@@ -147,7 +142,8 @@ impl Made {
         let at = item.start;
         let named = 2 * usize::from(statement.is(at, "constraint"));
         if statement.is(at, "family") && !statement.sign(at + 1, ",") {
-            return Ok(self.family(statement, item));
+            self.family(statement, item);
+            return Ok(());
         }
         if statement.is_any(at, &["index", "inverted"]) || statement.words(at, &["unique", "index"]) {
             return self.index(statement, item, table, context);
@@ -256,7 +252,8 @@ impl Made {
         let columns: Vec<String> = (open + 1..past - 1).filter_map(|index| statement.name(index)).collect();
         let columns: Vec<String> = columns.into_iter().filter(|name| name != "asc" && name != "desc").collect();
         let shard = format!("crdb_internal_{}_shard_{count}", columns.join("_"));
-        let text = columns.iter().map(|column| format!("{}::text", quoted(column))).collect::<Vec<_>>().join(" || '/' || ");
+        let text =
+            columns.iter().map(|column| format!("{}::text", quoted(column))).collect::<Vec<_>>().join(" || '/' || ");
         self.added.push(format!(
             "{} INT8 NOT NULL GENERATED ALWAYS AS (standin_catalog.fnv32({text}) % {count}) STORED",
             quoted(&shard)
@@ -266,87 +263,6 @@ impl Made {
         edits.replace(open..past, format!("({})", key.join(", ")));
         self.marks.push((shard, "standin: hidden virtual"));
         Ok(())
-    }
-}
-
-/// What a definition of a column says.
-#[derive(Debug)]
-pub struct Defined {
-    name: String,
-    is_key: bool,
-    hidden: bool,
-    /// Computed when read. The backing server computes it when written.
-    computed: bool,
-}
-
-/// Notes the changes to a definition of a column.
-pub fn column(statement: &Statement<'_>, item: Range<usize>, edits: &mut Edits<'_, '_>) -> Result<Defined, SqlError> {
-    let name = statement.name(item.start).ok_or_else(|| syntax(statement, item.start))?;
-    let found = types::at(statement, item.start + 1)?.ok_or_else(|| syntax(statement, item.start + 1))?;
-    let serial = if found.serial { " NOT NULL DEFAULT standin_catalog.unique_rowid()" } else { "" };
-    edits.replace(item.start + 1..found.end, format!("{}{serial}", found.sql));
-    let mut defined = Defined { name, is_key: false, hidden: false, computed: false };
-    let mut at = found.end;
-    while at < item.end {
-        if statement.sign(at, "(") {
-            at = statement.past_closing(at);
-            continue;
-        }
-        if statement.words(at, &["primary", "key"]) {
-            defined.is_key = true;
-        } else if statement.words(at, &["not", "visible"]) {
-            defined.hidden = true;
-            edits.remove(at..at + 2);
-        } else if statement.is(at, "family") {
-            edits.remove(at..at + 2);
-        } else if statement.is(at, "create") {
-            let family = (at..item.end).find(|index| statement.is(*index, "family")).unwrap_or(at);
-            let named = usize::from(statement.name(family + 1).is_some() && family + 1 < item.end);
-            edits.remove(at..family + 1 + named);
-            at = family + 1 + named;
-            continue;
-        } else if statement.words(at, &["on", "update"])
-            && !statement.is_any(at + 2, &["cascade", "set", "restrict", "no"])
-        {
-            at = on_update(statement, at, item.end, edits);
-            continue;
-        } else if statement.is(at, "as") && statement.sign(at + 1, "(") {
-            if !statement.is(at - 1, "always") {
-                edits.replace(at..at + 1, "GENERATED ALWAYS AS");
-            }
-            let past = statement.past_closing(at + 1);
-            if statement.is(past, "virtual") {
-                defined.computed = true;
-                edits.replace(past..past + 1, "STORED");
-            }
-            at = past;
-            continue;
-        }
-        at += 1;
-    }
-    Ok(defined)
-}
-
-/// `ON UPDATE expression`: PostgreSQL has none, so the column keeps what is written.
-fn on_update(statement: &Statement<'_>, at: usize, end: usize, edits: &mut Edits<'_, '_>) -> usize {
-    let words = ["not", "null", "default", "check", "unique", "primary", "references", "constraint", "family", "create"];
-    let mut past = at + 2;
-    while past < end && !statement.is_any(past, &words) {
-        past = if statement.sign(past, "(") { statement.past_closing(past) } else { past + 1 };
-    }
-    edits.remove(at..past);
-    past
-}
-
-/// Keys have no directions in PostgreSQL.
-pub fn key_columns(statement: &Statement<'_>, open: usize, edits: &mut Edits<'_, '_>) {
-    if !statement.sign(open, "(") {
-        return;
-    }
-    for at in open..statement.past_closing(open) {
-        if statement.is_any(at, &["asc", "desc"]) {
-            edits.remove(at..at + 1);
-        }
     }
 }
 

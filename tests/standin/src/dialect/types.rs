@@ -65,10 +65,8 @@ const REFUSED: [(&str, u32); 26] = [
 pub fn at(statement: &Statement<'_>, start: usize) -> Result<Option<Type>, SqlError> {
     let Some(name) = statement.name(start) else { return Ok(None) };
     let bare = statement.kind(start) == Some(Kind::Word) && !statement.sign(start + 1, ".");
-    if bare {
-        if let Some((_, issue)) = REFUSED.iter().find(|(word, _)| *word == name) {
-            return Err(refusal::unimplemented(statement, start, *issue));
-        }
+    if bare && let Some((_, issue)) = REFUSED.iter().find(|(word, _)| *word == name) {
+        return Err(refusal::unimplemented(statement, start, *issue));
     }
     let mut end = start + 1;
     while statement.sign(end, ".") {

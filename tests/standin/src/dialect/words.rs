@@ -10,8 +10,26 @@ use crate::error::SqlError;
 
 /// Words before a parenthesis that are no functions.
 const BEFORE_PARENTHESES: [&str; 20] = [
-    "into", "table", "as", "on", "references", "key", "unique", "index", "join", "update", "column", "function",
-    "procedure", "type", "constraint", "view", "sequence", "schema", "exists", "from",
+    "into",
+    "table",
+    "as",
+    "on",
+    "references",
+    "key",
+    "unique",
+    "index",
+    "join",
+    "update",
+    "column",
+    "function",
+    "procedure",
+    "type",
+    "constraint",
+    "view",
+    "sequence",
+    "schema",
+    "exists",
+    "from",
 ];
 
 /// Notes the changes; `types` also those of types that stand in definitions of columns.
@@ -140,12 +158,12 @@ fn function(
         edits.replace(tokens.start..arguments_end, format!("(SELECT {text}::text AS version)"));
         return Ok(arguments_end);
     }
-    if function == "cluster_logical_timestamp" {
-        if let Some(at) = context.as_of {
-            let text = format!("(SELECT {at}::numeric AS cluster_logical_timestamp)");
-            edits.replace(tokens.start..arguments_end, text);
-            return Ok(arguments_end);
-        }
+    if function == "cluster_logical_timestamp"
+        && let Some(at) = context.as_of
+    {
+        let text = format!("(SELECT {at}::numeric AS cluster_logical_timestamp)");
+        edits.replace(tokens.start..arguments_end, text);
+        return Ok(arguments_end);
     }
     if matches!(function, "rollup" | "cube") && tokens.start > 0 && statement.is_any(tokens.start - 1, &["by"]) {
         return Err(unimplemented(statement, tokens.start, 46280));

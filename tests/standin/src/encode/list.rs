@@ -7,7 +7,8 @@ pub fn elements(text: &str) -> Vec<Option<String>> {
     if inner.is_empty() {
         return Vec::new();
     }
-    let null = |(text, quoted): (String, bool)| if !quoted && text.eq_ignore_ascii_case("NULL") { None } else { Some(text) };
+    let null =
+        |(text, quoted): (String, bool)| if !quoted && text.eq_ignore_ascii_case("NULL") { None } else { Some(text) };
     split(inner).into_iter().map(null).collect()
 }
 

@@ -13,8 +13,8 @@ pub fn decimal(text: &str, out: &mut String) {
     }
 }
 
-/// Writes a FLOAT, which goes through a decimal of its shortest digits. A FLOAT4 is a FLOAT8 of less precision there, so
-/// it shows the digits of the wider type.
+/// Writes a FLOAT, which goes through a decimal of its shortest digits. A FLOAT4 is a FLOAT8 of less precision there,
+/// so it shows the digits of the wider type.
 pub fn float(text: &str, single: bool, out: &mut String) {
     let wide = match text {
         "NaN" | "Infinity" | "-Infinity" => return decimal(text, out),

@@ -106,7 +106,10 @@ fn booleans_are_booleans() {
 #[test]
 fn documents_are_embedded_with_sorted_keys_and_decimal_numbers() {
     assert_eq!(json(&Kind::Json, r#"{"a": [1, null]}"#), r#"{"a": [1, null]}"#);
-    assert_eq!(json(&Kind::Json, r#"{"b": 1.10, "aa": "x\"\u00e9", "c": {}}"#), r#"{"aa": "x\"é", "b": 1.10, "c": {}}"#);
+    assert_eq!(
+        json(&Kind::Json, r#"{"b": 1.10, "aa": "x\"\u00e9", "c": {}}"#),
+        r#"{"aa": "x\"é", "b": 1.10, "c": {}}"#
+    );
     assert_eq!(json(&Kind::Json, "[1e2, true, [], -0.00000001]"), "[1E+2, true, [], -1E-8]");
     assert_eq!(json(&Kind::Json, "\"x\""), "\"x\"");
     assert_eq!(json(&Kind::Json, "null"), "null");

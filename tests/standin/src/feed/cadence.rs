@@ -1,7 +1,7 @@
 //! When resolved timestamps are sent, and which.
 //!
-//! As in CockroachDB a timestamp is closed some seconds after its time, and feeds hear of it at intervals: between half of
-//! `standin.resolved_lag` and all of it a resolved timestamp is behind.
+//! As in CockroachDB a timestamp is closed some seconds after its time, and feeds hear of it at intervals: between
+//! half of `standin.resolved_lag` and all of it a resolved timestamp is behind.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -18,7 +18,12 @@ pub struct Event {
 pub enum What {
     /// `"t" was truncated` or `"t" was dropped`.
     Ended(String),
-    Columns { old: Layout, new: Layout, backfill: bool, columns_changed: bool },
+    Columns {
+        old: Layout,
+        new: Layout,
+        backfill: bool,
+        columns_changed: bool,
+    },
 }
 
 /// Returns the events of some tables after `after` up to `until`, in their order.

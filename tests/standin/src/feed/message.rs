@@ -73,7 +73,11 @@ fn key(options: &Options, image: Image<'_>) -> String {
     let mut out = String::new();
     let columns = image.layout.keys.iter().map(|place| (&image.layout.columns[*place], image.row[*place].as_deref()));
     if options.envelope == Envelope::Enriched {
-        encode::object(columns.map(|(column, text)| (column.name.as_str(), &column.kind, text)), options.style, &mut out);
+        encode::object(
+            columns.map(|(column, text)| (column.name.as_str(), &column.kind, text)),
+            options.style,
+            &mut out,
+        );
     } else {
         encode::array(columns.map(|(column, text)| (&column.kind, text)), &mut out);
     }
@@ -188,7 +192,8 @@ fn source(options: &Options, topic: &Topic, change: &Change<'_>) -> String {
 
 /// The columns themselves, metadata under `__crdb__`; of a deleted row the key with nulls.
 fn flat(options: &Options, family: Option<&[String]>, image: Image<'_>, deleted: bool, change: &Change<'_>) -> String {
-    let is_key = |column: &Column| image.layout.keys.iter().any(|place| image.layout.columns[*place].number == column.number);
+    let is_key =
+        |column: &Column| image.layout.keys.iter().any(|place| image.layout.columns[*place].number == column.number);
     let mut parts: Vec<(&str, String)> = shown(options, family, image)
         .map(|(column, text)| (column.name.as_str(), &column.kind, text.filter(|_| !deleted || is_key(column))))
         .map(|(name, kind, text)| (name, encoded(options, kind, text)))

@@ -18,8 +18,10 @@ fn row(values: &[&str]) -> Row {
 }
 
 fn written(given: &[(&str, &str)], layout: &Layout, before: Option<&Row>, after: Option<&Row>) -> Message {
-    let given: Vec<_> =
-        given.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()).filter(|v| !v.is_empty()))).collect();
+    let given: Vec<_> = given
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()).filter(|v| !v.is_empty())))
+        .collect();
     let options = options::read(&given).unwrap();
     let topic = Topic {
         name: "foo".into(),
@@ -63,7 +65,10 @@ fn wrapped_rows_are_those_of_the_published_encoder_tests() {
             None,
             Some(&bar)
         ),
-        r#"{"after": {"a": 1, "b": "bar"}, "key": [1], "mvcc_timestamp": "0.0000000003", "topic": "foo", "updated": "1000.0000000002"}"#
+        concat!(
+            r#"{"after": {"a": 1, "b": "bar"}, "key": [1], "mvcc_timestamp": "0.0000000003", "#,
+            r#""topic": "foo", "updated": "1000.0000000002"}"#
+        )
     );
 }
 

@@ -18,7 +18,8 @@ const LOW_INTERVAL: Duration = Duration::from_millis(500);
 /// Settings of a feed's session: texts as the encoder expects them, and plans that go through the transactions.
 const SESSION_SQL: &str = "SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';
     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET enable_hashjoin = off; SET enable_mergejoin = off;
-    SET jit = off; SET default_transaction_isolation = 'read committed'; SET work_mem = '32MB'; SET statement_timeout = 0";
+    SET jit = off; SET default_transaction_isolation = 'read committed'; SET work_mem = '32MB';
+    SET statement_timeout = 0";
 
 /// A feed whose statement is valid.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub async fn accept(request: &FeedRequest, sink: Option<&str>) -> Result<Accepte
         return Err(SqlError::new("42809", text));
     }
     let options = options::read(&statement.options)?;
-    let scan = options.initial_scan.unwrap_or(if options.cursor.is_some() { InitialScan::No } else { InitialScan::Yes });
+    let scan =
+        options.initial_scan.unwrap_or(if options.cursor.is_some() { InitialScan::No } else { InitialScan::Yes });
     if scan != InitialScan::Only && !settings.is_on("kv.rangefeed.enabled") {
         let docs = "https://www.cockroachlabs.com/docs/v25.4/create-changefeed";
         let text = format!("rangefeeds require the kv.rangefeed.enabled setting. See {docs}");
@@ -90,7 +92,11 @@ async fn session(request: &FeedRequest, database: &str) -> Result<Client, SqlErr
         }
         Err(error) => return Err(error.into()),
     };
-    tokio::spawn(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a feed lost its backing session");
+        }
+    });
     client.batch_execute(SESSION_SQL).await?;
     Ok(client)
 }
@@ -105,7 +111,9 @@ fn notices(options: &Options, followed: &[Followed], start: Hlc, now: Hlc, job: 
     if job {
         notices.extend(followed.iter().map(|one| format!("changefeed will emit to topic {}", one.topic.name)));
     }
-    if options.resolved.is_some_and(|every| every < Duration::from_secs(30)) && options.min_checkpoint_frequency.is_none() {
+    if options.resolved.is_some_and(|every| every < Duration::from_secs(30))
+        && options.min_checkpoint_frequency.is_none()
+    {
         let every = options.resolved.unwrap_or_default();
         notices.push(format!(
             "resolved ({}s by default) messages will not be emitted more frequently than the default \
@@ -113,7 +121,9 @@ fn notices(options: &Options, followed: &[Followed], start: Hlc, now: Hlc, job: 
             every.as_secs()
         ));
     }
-    for (name, value) in [("resolved", options.resolved), ("min_checkpoint_frequency", options.min_checkpoint_frequency)] {
+    for (name, value) in
+        [("resolved", options.resolved), ("min_checkpoint_frequency", options.min_checkpoint_frequency)]
+    {
         if let Some(low) = value.filter(|value| !value.is_zero() && *value < LOW_INTERVAL) {
             let text = "is very low; consider increasing it to at least 500ms";
             notices.push(format!("the '{name}' timestamp interval ({}ms) {text}", low.as_millis()));

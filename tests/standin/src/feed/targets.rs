@@ -117,12 +117,14 @@ async fn one(
 }
 
 fn missing(names: &[String], cursor: Hlc) -> SqlError {
-    let text = format!("failed to resolve targets in the CHANGEFEED stmt: table \"{}\" does not exist", names.join("."));
+    let text =
+        format!("failed to resolve targets in the CHANGEFEED stmt: table \"{}\" does not exist", names.join("."));
     SqlError::new("42P01", text).hint(format!("do the targets exist at the specified cursor time {cursor}?"))
 }
 
 async fn may_read(client: &Client, user: &str, relation: u32, name: &str) -> Result<(), SqlError> {
-    let sql = "SELECT pg_catalog.has_table_privilege(rolname, $2::oid, 'SELECT') FROM pg_catalog.pg_roles WHERE rolname = $1";
+    let sql =
+        "SELECT pg_catalog.has_table_privilege(rolname, $2::oid, 'SELECT') FROM pg_catalog.pg_roles WHERE rolname = $1";
     let allowed = client.query_opt(sql, &[&user, &relation]).await?.is_none_or(|row| row.get(0));
     if allowed {
         return Ok(());

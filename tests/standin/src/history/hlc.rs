@@ -10,8 +10,8 @@ pub struct Hlc(pub i64);
 const LOGICAL: i64 = 1000;
 
 impl Hlc {
-    /// Reads `<nanoseconds>[.<logical>]`. What falls between two timestamps that can occur becomes the lower one, so that
-    /// comparing with commits stays exact.
+    /// Reads `<nanoseconds>[.<logical>]`. What falls between two timestamps that can occur becomes the lower one, so
+    /// that comparing with commits stays exact.
     pub fn parse(text: &str) -> Option<Hlc> {
         let (wall, logical) = text.split_once('.').unwrap_or((text, "0"));
         if wall.is_empty() || logical.is_empty() || logical.len() > 10 {

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// How far behind a follower read is.
 const FOLLOWER_LAG: Duration = Duration::from_millis(4200);
 
-/// Returns the time of now: every commit at or below it is visible to new snapshots, and every later commit is above it.
+/// Returns the time of now: every commit at or below it is visible to new snapshots, and every later commit is above
+/// it.
 pub async fn now(client: &Client) -> Result<Hlc, SqlError> {
     Ok(Hlc(client.query_one("SELECT standin.settle(0)", &[]).await?.get(0)))
 }
@@ -28,7 +29,9 @@ pub async fn read_point(client: &Client, text: &str) -> Result<Hlc, SqlError> {
         return Err(SqlError::uncoded(text));
     }
     if at <= Hlc(0) {
-        return Err(SqlError::uncoded(format!("AS OF SYSTEM TIME: timestamp before 1970-01-01T00:00:00Z is invalid: {at}")));
+        return Err(SqlError::uncoded(format!(
+            "AS OF SYSTEM TIME: timestamp before 1970-01-01T00:00:00Z is invalid: {at}"
+        )));
     }
     Ok(at)
 }

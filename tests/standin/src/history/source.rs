@@ -1,8 +1,8 @@
 //! Row sources: SQL text that gives the rows of a table at a time.
 //!
-//! The rows that nobody changed after the time are read from the table; the others from the log, where the first row about
-//! a key after the time says what was before. Both halves come in key order and take conditions on the key into their
-//! indexes, so a range of a large table costs what the range costs.
+//! The rows that nobody changed after the time are read from the table; the others from the log, where the first row
+//! about a key after the time says what was before. Both halves come in key order and take conditions on the key into
+//! their indexes, so a range of a large table costs what the range costs.
 
 use tokio_postgres::Client;
 

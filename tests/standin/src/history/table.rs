@@ -50,9 +50,10 @@ const FIND_SQL: &str = "
 impl Tracked {
     pub async fn named(client: &Client, schema: &str, table: &str) -> Result<Tracked, SqlError> {
         let sql = format!("{FIND_SQL} WHERE n.nspname = $1 AND c.relname = $2");
-        let row = client.query_opt(&sql, &[&schema, &table]).await?.ok_or_else(|| {
-            SqlError::new("42P01", format!("relation \"{schema}.{table}\" does not exist"))
-        })?;
+        let row = client
+            .query_opt(&sql, &[&schema, &table])
+            .await?
+            .ok_or_else(|| SqlError::new("42P01", format!("relation \"{schema}.{table}\" does not exist")))?;
         let relation = row.get(0);
         Ok(Tracked {
             relation,
@@ -75,7 +76,8 @@ impl Tracked {
 }
 
 impl Layout {
-    /// Reads what the backing server wrote down: columns as JSON objects `{n, name, type, typmod}`, key as their numbers.
+    /// Reads what the backing server wrote down: columns as JSON objects `{n, name, type, typmod}`, key as their
+    /// numbers.
     pub async fn read(client: &Client, relation: u32, columns: &str, keys: Vec<i16>) -> Result<Layout, SqlError> {
         let sql = "SELECT objsubid::int2 FROM pg_catalog.pg_description
             WHERE objoid = $1 AND classoid = 'pg_catalog.pg_class'::regclass AND description ~ '^standin:.* virtual'";

@@ -12,7 +12,8 @@ END $$;
 CREATE FUNCTION standin_catalog.force_retry(span interval) RETURNS int8 LANGUAGE plpgsql AS $$
 BEGIN
     IF clock_timestamp() - now() < span THEN
-        RAISE EXCEPTION 'restart transaction: TransactionRetryWithProtoRefreshError: forced by crdb_internal.force_retry()'
+        RAISE EXCEPTION 'restart transaction: TransactionRetryWithProtoRefreshError: forced by %',
+            'crdb_internal.force_retry()'
             USING ERRCODE = '40001';
     END IF;
     RETURN 0;
@@ -193,13 +194,14 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['pg_indexes', 'pg_sequences', 'pg_tables', 'pg_views', 'pg_matviews', 'pg_policy'] LOOP
+    FOREACH relation IN ARRAY ARRAY['pg_indexes', 'pg_sequences', 'pg_tables', 'pg_views', 'pg_matviews', 'pg_policy']
+    LOOP
         EXECUTE format('CREATE VIEW standin_catalog.%I AS SELECT * FROM pg_catalog.%I', relation, relation)
             || CASE WHEN relation = 'pg_policy' THEN '' ELSE ' WHERE NOT standin_catalog.is_own(schemaname)' END;
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['pg_attrdef', 'pg_collation', 'pg_depend', 'pg_enum', 'pg_extension', 'pg_inherits',
-        'pg_language', 'pg_range', 'pg_tablespace', 'pg_am', 'pg_authid', 'pg_auth_members', 'pg_settings', 'pg_operator',
-        'pg_cast', 'pg_aggregate', 'pg_rewrite', 'pg_shdescription', 'pg_opclass'] LOOP
+        'pg_language', 'pg_range', 'pg_tablespace', 'pg_am', 'pg_authid', 'pg_auth_members', 'pg_settings',
+        'pg_operator', 'pg_cast', 'pg_aggregate', 'pg_rewrite', 'pg_shdescription', 'pg_opclass'] LOOP
         EXECUTE format('CREATE VIEW standin_catalog.%I AS SELECT * FROM pg_catalog.%I', relation, relation);
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['pg_publication', 'pg_publication_rel', 'pg_publication_tables',

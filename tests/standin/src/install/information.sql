@@ -37,7 +37,8 @@ CREATE VIEW standin_information.table_constraints AS
     FROM information_schema.table_constraints WHERE NOT standin_catalog.is_own(table_schema::name);
 
 CREATE VIEW standin_information.schemata AS
-    SELECT catalog_name, schema_name, default_character_set_name, NULL::text AS sql_path, 'NO'::text AS crdb_is_user_defined
+    SELECT catalog_name, schema_name, default_character_set_name, NULL::text AS sql_path,
+           'NO'::text AS crdb_is_user_defined
     FROM information_schema.schemata
     WHERE NOT standin_catalog.is_own(schema_name::name) AND schema_name NOT LIKE 'pg\_toast%';
 

@@ -12,10 +12,12 @@ CREATE FUNCTION standin_catalog.show_schemas() RETURNS TABLE (schema_name text, 
 $$;
 
 CREATE FUNCTION standin_catalog.show_tables(wanted text)
-RETURNS TABLE (schema_name text, table_name text, type text, owner text, estimated_row_count int8, locality text)
+RETURNS TABLE (schema_name text, table_name text, type text, owner text, estimated_row_count int8,
+               locality text)
 LANGUAGE sql STABLE AS $$
     SELECT n.nspname::text, c.relname::text,
-           CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END,
+           CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+                ELSE 'table' END,
            pg_catalog.pg_get_userbyid(c.relowner)::text, greatest(c.reltuples, 0)::int8, NULL::text
     FROM standin_catalog.pg_class c JOIN standin_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND n.nspname = coalesce(wanted, n.nspname)
@@ -37,7 +39,8 @@ LANGUAGE sql STABLE AS $$
     GROUP BY n.nspname, t.typname, t.typowner ORDER BY 1, 2
 $$;
 
-CREATE FUNCTION standin_catalog.show_types() RETURNS TABLE (schema text, name text, owner text) LANGUAGE sql STABLE AS $$
+CREATE FUNCTION standin_catalog.show_types() RETURNS TABLE (schema text, name text, owner text)
+LANGUAGE sql STABLE AS $$
     SELECT n.nspname::text, t.typname::text, pg_catalog.pg_get_userbyid(t.typowner)::text
     FROM standin_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
     WHERE t.typtype IN ('e', 'c') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -88,7 +91,8 @@ CREATE FUNCTION standin_catalog.show_constraints(wanted regclass)
 RETURNS TABLE (table_name text, constraint_name text, constraint_type text, details text, validated boolean)
 LANGUAGE sql STABLE AS $$
     SELECT t.relname::text, c.conname::text,
-           CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' WHEN 'f' THEN 'FOREIGN KEY' ELSE 'CHECK' END,
+           CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' WHEN 'f' THEN 'FOREIGN KEY'
+                ELSE 'CHECK' END,
            standin_catalog.pg_get_constraintdef(c.oid), c.convalidated
     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
     WHERE c.conrelid = wanted AND c.contype IN ('p', 'u', 'f', 'c') ORDER BY 2
@@ -121,22 +125,37 @@ LANGUAGE sql STABLE AS $$
                     || standin_catalog.pg_get_constraintdef(c.oid) END
         FROM pg_catalog.pg_constraint c WHERE c.conrelid = wanted AND c.contype IN ('p', 'u', 'f', 'c')
         UNION ALL
-        SELECT 3, 1, CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX ' || pg_catalog.quote_ident(x.relname) || ' '
-            || '(' || (SELECT string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, place, true) || ' ASC', ', ' ORDER BY place)
+        SELECT 3, 1, CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END
+            || 'INDEX ' || pg_catalog.quote_ident(x.relname) || ' ('
+            || (SELECT string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, place, true) || ' ASC', ', ' ORDER BY place)
                        FROM generate_series(1, i.indnkeyatts) place) || ')'
-            || coalesce(' STORING (' || (SELECT string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, place, true), ', ' ORDER BY place)
+            || coalesce(' STORING ('
+                || (SELECT string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, place, true), ', ' ORDER BY place)
                        FROM generate_series(i.indnkeyatts + 1, i.indnatts) place) || ')', '')
             || coalesce(' WHERE ' || pg_catalog.pg_get_expr(i.indpred, i.indrelid), '')
         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         WHERE i.indrelid = wanted
-          AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))
+          AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint c
+                          WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))
         UNION ALL
         SELECT 5, f.n, 'FAMILY ' || pg_catalog.quote_ident(f.name) || ' (' || array_to_string(f.columns, ', ') || ')'
         FROM standin.family f WHERE f.relid = wanted
     )
-    SELECT c.relname::text, 'CREATE TABLE ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
-        || E' (\n\t' || (SELECT string_agg(line, E',\n\t' ORDER BY part, place, line) FROM lines) || E'\n)'
+    SELECT c.relname::text,
+        'CREATE TABLE ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) || E' (\n\t' || (SELECT string_agg(line, E',\n\t' ORDER BY part, place, line) FROM lines) || E'\n)'
         || CASE WHEN EXISTS (SELECT 1 FROM standin_catalog.locked l WHERE l.relation = wanted)
            THEN ' WITH (schema_locked = true)' ELSE '' END || ';'
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = wanted
+$$;
+
+CREATE FUNCTION standin_catalog.show_triggers(wanted regclass) RETURNS TABLE (trigger_name text, enabled boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT tgname::text, tgenabled <> 'D' FROM standin_catalog.pg_trigger
+    WHERE tgrelid = wanted AND NOT tgisinternal ORDER BY 1
+$$;
+
+CREATE FUNCTION standin_catalog.show_create_trigger(wanted_trigger text, wanted regclass)
+RETURNS TABLE (trigger_name text, create_statement text) LANGUAGE sql STABLE AS $$
+    SELECT tgname::text, pg_catalog.pg_get_triggerdef(oid) || ';' FROM standin_catalog.pg_trigger
+    WHERE tgrelid = wanted AND tgname = wanted_trigger AND NOT tgisinternal
 $$;

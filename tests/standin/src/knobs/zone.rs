@@ -120,8 +120,8 @@ impl Settings {
         Ok(())
     }
 
-    /// SHOW ZONE CONFIGURATION: the `target` (such as `TABLE defaultdb.public.t` or, inherited, `RANGE default`) and the
-    /// `raw_config_sql`.
+    /// SHOW ZONE CONFIGURATION: the `target` (such as `TABLE defaultdb.public.t` or, inherited, `RANGE default`) and
+    /// the `raw_config_sql`.
     pub fn zone_configuration(&self, zone: &Zone) -> (String, String) {
         let own = |zone: &Zone| {
             let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! What the stand-in does itself: transactions, settings, errors on demand.
 
-use super::{Portal, Session};
 use super::transaction::{RESTART_SAVEPOINT, Restart, Transaction};
+use super::{Portal, Session};
 use crate::dialect::{Action, Rewritten};
 use crate::error::SqlError;
 use crate::history;
@@ -47,8 +47,7 @@ impl Session {
         if let Err(error) = self.own(sql, &[]).await? {
             return Ok(Err(error));
         }
-        self.transaction =
-            Transaction { status: b'T', as_of: at, begin_sql: sql.to_owned(), ..Transaction::default() };
+        self.transaction = Transaction { status: b'T', as_of: at, begin_sql: sql.to_owned(), ..Transaction::default() };
         Ok(Ok("BEGIN".to_owned()))
     }
 
@@ -123,10 +122,10 @@ impl Session {
             self.warn("there is no transaction in progress");
             return Ok(Ok("ROLLBACK".to_owned()));
         }
-        if self.transaction.status != b'I' {
-            if let Err(error) = self.own("ROLLBACK", &[]).await? {
-                return Ok(Err(error));
-            }
+        if self.transaction.status != b'I'
+            && let Err(error) = self.own("ROLLBACK", &[]).await?
+        {
+            return Ok(Err(error));
         }
         self.transaction = Transaction::default();
         Ok(Ok("ROLLBACK".to_owned()))

@@ -81,7 +81,10 @@ impl Session {
         portal: Option<&Portal>,
     ) -> anyhow::Result<Result<String, SqlError>> {
         let (parameters, formats) = portal.and_then(bound).unwrap_or_default();
-        let request = self.feed_request(&rewritten.source, parameters).await?;
+        let request = match self.feed_request(&rewritten.source, parameters).await? {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error)),
+        };
         let (id, notices) = match jobs::create(&request).await {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),

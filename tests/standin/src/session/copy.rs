@@ -8,6 +8,7 @@ use crate::wire::Frame;
 
 /// Data is passed on in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
+const LEFT: &str = "the client left in the midst of a copy";
 
 impl Session {
     /// Passes the answer to the COPY on, then the data, until the backing session ends the copy.
@@ -27,7 +28,7 @@ impl Session {
                     }
                     // Sync and Flush mean nothing here.
                     b'S' | b'H' => {}
-                    b'X' => anyhow::bail!("the client left in the midst of a copy"),
+                    b'X' => anyhow::bail!(LEFT),
                     other => return self.copy_broken(other).await,
                 }
             }
@@ -39,7 +40,7 @@ impl Session {
             }
             if !ended && self.backing.output_bytes() == 0 {
                 tokio::select! {
-                    more = self.client.exchange() => if !more? { anyhow::bail!("the client left in the midst of a copy") },
+                    more = self.client.exchange() => if !more? { anyhow::bail!(LEFT) },
                     more = self.backing.exchange() => if !more? { anyhow::bail!("the backing session ended") },
                 }
             }

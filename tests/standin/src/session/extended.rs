@@ -49,7 +49,6 @@ impl Session {
                 return self.fail(&error).await;
             }
         };
-        self.wrap(&rewritten).await?;
         if self.group.failed {
             return Ok(());
         }
@@ -95,19 +94,23 @@ impl Session {
                 return self.fail(&error).await;
             }
         };
-        self.wrap(&rewritten).await?;
+        if rewritten.past {
+            self.wrap().await?;
+        }
         if self.group.failed {
             return Ok(());
         }
-        let kept = if rewritten.action == Action::None { Frame::new(frame.bytes().slice(..5)) } else { frame.clone() };
-        self.portals.insert(portal, Portal { rewritten, bind: kept });
+        // The parameters of what is passed on are not kept: they may be large.
+        let bind = (rewritten.action != Action::None).then(|| frame.clone());
+        self.portals.insert(portal, Portal { rewritten, bind });
         self.send(frame, Pending::Bind);
         Ok(())
     }
 
     /// Begins a transaction that is not serializable for a statement that reads the past; the Sync ends it.
-    async fn wrap(&mut self, rewritten: &Rewritten) -> anyhow::Result<()> {
-        if !rewritten.past || self.group.wrapped || self.group.failed || self.transaction.status != b'I' {
+    pub async fn wrap(&mut self) -> anyhow::Result<()> {
+        let needed = self.protocol == Protocol::Extended && self.transaction.status == b'I';
+        if !needed || self.group.wrapped || self.group.failed {
             return Ok(());
         }
         self.group.wrapped = true;
@@ -119,11 +122,7 @@ impl Session {
     }
 
     /// A statement whose text depends on when it runs is prepared anew where that has moved on.
-    async fn refreshed(
-        &mut self,
-        name: &str,
-        prepared: Prepared,
-    ) -> anyhow::Result<Result<Arc<Rewritten>, SqlError>> {
+    async fn refreshed(&mut self, name: &str, prepared: Prepared) -> anyhow::Result<Result<Arc<Rewritten>, SqlError>> {
         let moment = self.moment();
         if !prepared.rewritten.of_moment && prepared.moment.as_of == moment.as_of || prepared.moment == moment {
             return Ok(Ok(prepared.rewritten));
@@ -245,11 +244,12 @@ impl Session {
         if self.group.wrapped && !self.group.failed {
             self.settle().await?;
         }
-        if self.group.wrapped && !self.group.failed {
-            if let Err(error) = self.own("COMMIT", &[]).await? {
-                answer::error(self.client.output(), &error);
-                self.group.failed = true;
-            }
+        if self.group.wrapped
+            && !self.group.failed
+            && let Err(error) = self.own("COMMIT", &[]).await?
+        {
+            answer::error(self.client.output(), &error);
+            self.group.failed = true;
         }
         for attempt in 0.. {
             answer::sync(self.backing.output());

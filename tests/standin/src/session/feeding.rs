@@ -102,7 +102,10 @@ impl Session {
         formats: Formats,
         described: bool,
     ) -> anyhow::Result<()> {
-        let request = self.feed_request(sql, parameters).await?;
+        let request = match self.feed_request(sql, parameters).await? {
+            Ok(request) => request,
+            Err(error) => return self.fail(&error).await,
+        };
         let cancel = self.canceller.begin_feed(&self.cluster.stop);
         let _stops = cancel.clone().drop_guard();
         let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
@@ -143,10 +146,13 @@ impl Session {
         &mut self,
         sql: &str,
         parameters: Vec<Option<String>>,
-    ) -> anyhow::Result<FeedRequest> {
+    ) -> anyhow::Result<Result<FeedRequest, SqlError>> {
         let schemas = "SELECT unnest(current_schemas(false))::text";
-        let rows = self.own(schemas, &[]).await?.unwrap_or_default();
-        Ok(FeedRequest {
+        let rows = match self.own(schemas, &[]).await? {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(FeedRequest {
             sql: sql.to_owned(),
             parameters,
             backing: self.cluster.backing.config(&self.database),
@@ -154,13 +160,13 @@ impl Session {
             database: self.database.clone(),
             search_path: rows.into_iter().filter_map(|mut row| row.pop().flatten()).collect(),
             user: self.user.clone(),
-        })
+        }))
     }
 }
 
 /// Reads the parameters (as text) and the result formats of a Bind message.
 pub fn bound(portal: &Portal) -> Option<(Vec<Option<String>>, Formats)> {
-    let mut fields = Fields::of(&portal.bind);
+    let mut fields = Fields::of(portal.bind.as_ref()?);
     fields.text()?;
     fields.text()?;
     let formats = fields.int16()?;

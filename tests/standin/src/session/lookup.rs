@@ -29,7 +29,7 @@ impl Session {
         parameters: &[Option<&str>],
     ) -> anyhow::Result<Result<Vec<Vec<Option<String>>>, SqlError>> {
         self.settle().await?;
-        if self.group.failed && self.protocol == Protocol::Extended {
+        if self.group.passes_over && self.protocol == Protocol::Extended {
             return Ok(Err(SqlError::new("25P02", translate_aborted())));
         }
         let out = self.backing.output();
@@ -60,28 +60,25 @@ impl Session {
     }
 
     /// Returns what is known of a table; `None` if there is none of this name.
-    pub async fn table(&mut self, name: &TableName) -> anyhow::Result<Option<TableInfo>> {
+    pub async fn table(&mut self, name: &TableName) -> anyhow::Result<Result<Option<TableInfo>, SqlError>> {
         let changes = self.cluster.schema_changes();
         if self.tables.as_of_changes != changes {
             self.tables = TableCache { as_of_changes: changes, found: HashMap::new() };
         }
         if let Some(found) = self.tables.found.get(name) {
-            return Ok(found.clone());
+            return Ok(Ok(found.clone()));
         }
         let parameters = [name.schema.as_deref(), Some(name.table.as_str())];
         let found = match self.own(TABLE_SQL, &parameters).await? {
             Ok(rows) => table_info(&rows),
-            // The transaction is aborted, and the statement will say so.
-            Err(error) => {
-                tracing::debug!(%error, "nothing was found out about a table");
-                return Ok(None);
-            }
+            // The transaction is aborted, as the statement would have been told.
+            Err(error) => return Ok(Err(error)),
         };
         // A table that is not there yet may be made at any moment, by a statement that is not seen here.
         if found.is_some() {
             self.tables.found.insert(name.clone(), found.clone());
         }
-        Ok(found)
+        Ok(Ok(found))
     }
 }
 
@@ -92,7 +89,9 @@ fn translate_aborted() -> &'static str {
 fn table_info(rows: &[Vec<Option<String>>]) -> Option<TableInfo> {
     let mut info: Option<TableInfo> = None;
     for row in rows {
-        let [Some(schema), Some(table), column, hidden, generated, key, locked, stored] = row.as_slice() else { continue };
+        let [Some(schema), Some(table), column, hidden, generated, key, locked, stored] = row.as_slice() else {
+            continue;
+        };
         let flag = |value: &Option<String>| value.as_deref() == Some("t");
         let info = info.get_or_insert_with(|| TableInfo {
             schema: schema.clone(),

@@ -82,7 +82,7 @@ struct Prepared {
 #[derive(Clone, Debug)]
 struct Portal {
     rewritten: Arc<Rewritten>,
-    bind: Frame,
+    bind: Option<Frame>,
 }
 
 impl Session {

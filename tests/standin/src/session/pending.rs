@@ -38,6 +38,8 @@ pub struct Group {
     pub replay_from: Option<usize>,
     /// Statements executed.
     pub executed: usize,
+    /// After an error the backing session passes everything over until the Sync, too.
+    pub passes_over: bool,
     /// The stand-in began a transaction of its own for a statement that reads the past.
     pub wrapped: bool,
     /// Not to be sent again: something went to the client, or something happened besides.

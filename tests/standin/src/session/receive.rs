@@ -61,6 +61,7 @@ impl Session {
                         self.transaction.status = b'E';
                     }
                     if until == Until::Answered {
+                        self.group.passes_over = true;
                         return Ok(received);
                     }
                 }

@@ -36,10 +36,8 @@ impl Session {
         let own = statements.len() > 1
             && self.transaction.client_status() == b'I'
             && !statements.iter().any(|statement| is_control(statement) || dialect::is_ddl(statement));
-        if own {
-            if let Err(error) = self.own_statement("BEGIN").await? {
-                return self.fail(&error).await;
-            }
+        if own && let Err(error) = self.own_statement("BEGIN").await? {
+            return self.fail(&error).await;
         }
         for statement in statements {
             self.run_one(statement).await?;
@@ -100,10 +98,10 @@ impl Session {
         if let Some(error) = self.before_statement().await? {
             return self.fail(&error).await;
         }
-        if rewritten.ddl {
-            if let Err(error) = self.before_ddl().await? {
-                return self.fail(&error).await;
-            }
+        if rewritten.ddl
+            && let Err(error) = self.before_ddl().await?
+        {
+            return self.fail(&error).await;
         }
         if rewritten.past && self.transaction.status == b'I' {
             return self.query_past(&rewritten).await;

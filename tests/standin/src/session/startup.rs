@@ -31,11 +31,7 @@ struct Wishes {
 }
 
 /// Serves one client until it leaves.
-pub async fn serve(
-    mut client: Link,
-    parameters: Vec<(String, String)>,
-    cluster: Arc<Cluster>,
-) -> anyhow::Result<()> {
+pub async fn serve(mut client: Link, parameters: Vec<(String, String)>, cluster: Arc<Cluster>) -> anyhow::Result<()> {
     let begun = begin(&mut client, parameters, &cluster).await?;
     let (wishes, backing, welcome) = match begun {
         Ok(begun) => begun,
@@ -83,11 +79,11 @@ async fn begin(
         Ok(wishes) => wishes,
         Err(error) => return Ok(Err(error)),
     };
-    if let Some(password) = &cluster.password {
-        if startup::password(client).await? != *password {
-            let text = format!("password authentication failed for user {}", wishes.user);
-            return Ok(Err(SqlError::new("28P01", text)));
-        }
+    if let Some(password) = &cluster.password
+        && startup::password(client).await? != *password
+    {
+        let text = format!("password authentication failed for user {}", wishes.user);
+        return Ok(Err(SqlError::new("28P01", text)));
     }
     if wishes.database == install::TEMPLATE {
         return Ok(Err(unknown_database(&wishes.database)));
@@ -108,10 +104,10 @@ async fn begin(
         Err(error) => return Ok(Err(error)),
     };
     // A database that was made past the stand-in lacks what the template brings.
-    if run(&mut backing, "SELECT 1 FROM standin_catalog.installed LIMIT 0").await?.is_some() {
-        if let Err(error) = install::database(&cluster.backing, &wishes.database).await {
-            return Ok(Err(error));
-        }
+    if run(&mut backing, "SELECT 1 FROM standin_catalog.installed LIMIT 0").await?.is_some()
+        && let Err(error) = install::database(&cluster.backing, &wishes.database).await
+    {
+        return Ok(Err(error));
     }
     let become_user = format!("SET SESSION AUTHORIZATION \"{}\"", wishes.user.replace('"', "\"\""));
     Ok(match run(&mut backing, &become_user).await? {

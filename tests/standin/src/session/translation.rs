@@ -26,10 +26,10 @@ impl Session {
     }
 
     pub async fn rewrite(&mut self, statement: &Statement<'_>) -> anyhow::Result<Result<Rewritten, SqlError>> {
-        if let Some(shapes) = self.cluster.shapes.as_ref().filter(|_| self.watched) {
-            if let Err(error) = shapes.check(statement) {
-                return Ok(Err(error));
-            }
+        if let Some(shapes) = self.cluster.shapes.as_ref().filter(|_| self.watched)
+            && let Err(error) = shapes.check(statement)
+        {
+            return Ok(Err(error));
         }
         let needs = match dialect::needs(statement, &self.context(self.transaction.as_of)) {
             Ok(needs) => needs,
@@ -42,6 +42,10 @@ impl Session {
                 Err(error) => return Ok(Err(error)),
             },
         };
+        if as_of.is_some() {
+            // Before anything is asked about tables: the transaction's level cannot be chosen after that.
+            self.wrap().await?;
+        }
         let known = match self.find_out(&needs, as_of).await? {
             Ok(known) => known,
             Err(error) => return Ok(Err(error)),
@@ -64,8 +68,10 @@ impl Session {
     async fn find_out(&mut self, needs: &Needs, as_of: Option<Hlc>) -> anyhow::Result<Result<Known, SqlError>> {
         let mut known = Known::default();
         for name in &needs.tables {
-            if let Some(info) = self.table(name).await? {
-                known.tables.insert(name.clone(), info);
+            match self.table(name).await? {
+                Ok(Some(info)) => drop(known.tables.insert(name.clone(), info)),
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
             }
         }
         if let Err(error) = self.find_sources(needs, as_of, &mut known).await? {
@@ -113,9 +119,7 @@ impl Session {
             };
             let (schema, table) = (&info.schema, &info.table);
             let source = match as_of {
-                Some(at) => {
-                    history::as_of(helper, &cluster.settings, &database, schema, table, at, needs.mvcc).await
-                }
+                Some(at) => history::as_of(helper, &cluster.settings, &database, schema, table, at, needs.mvcc).await,
                 None => history::with_mvcc(helper, schema, table).await,
             };
             match source {

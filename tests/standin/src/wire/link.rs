@@ -140,7 +140,7 @@ impl Link {
         self.writer.flush().await
     }
 
-    /// Writes all that has to go out, and reads what comes meanwhile: the other side may have to be read before it reads.
+    /// Writes all that has to go out, and reads what comes meanwhile: the other side may not read before it is read from.
     pub async fn flush_reading(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
             self.input.reserve(8192);

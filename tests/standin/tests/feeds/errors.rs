@@ -9,21 +9,39 @@ async fn statements_are_refused_with_the_published_texts() {
     db.run("CREATE VIEW vw AS SELECT a FROM foo").await;
     db.run("CREATE SEQUENCE seq").await;
     for (sql, code, text) in [
-        ("CREATE CHANGEFEED FOR bar", "42P01", "failed to resolve targets in the CHANGEFEED stmt: table \"bar\" does not exist"),
+        (
+            "CREATE CHANGEFEED FOR bar",
+            "42P01",
+            "failed to resolve targets in the CHANGEFEED stmt: table \"bar\" does not exist",
+        ),
         ("CREATE CHANGEFEED FOR vw", "22023", "CHANGEFEED cannot target views: vw"),
         ("CREATE CHANGEFEED FOR seq", "22023", "CHANGEFEED cannot target sequences: seq"),
         ("CREATE CHANGEFEED FOR foo, foo", "22023", "CHANGEFEED targets TABLE foo and TABLE foo are duplicates"),
         ("CREATE CHANGEFEED FOR foo WITH topics", "22023", "invalid option \"topics\""),
-        ("CREATE CHANGEFEED FOR foo WITH resolved = 'bar'", "22023", "problem parsing option resolved: time: invalid duration \"bar\""),
+        (
+            "CREATE CHANGEFEED FOR foo WITH resolved = 'bar'",
+            "22023",
+            "problem parsing option resolved: time: invalid duration \"bar\"",
+        ),
         ("CREATE CHANGEFEED FOR foo INTO ''", "22023", "omit the SINK clause for inline results"),
-        ("CREATE CHANGEFEED FOR foo WITH initial_scan = 'only', end_time = '1'", "22023", "cannot specify both initial_scan='only' and end_time"),
+        (
+            "CREATE CHANGEFEED FOR foo WITH initial_scan = 'only', end_time = '1'",
+            "22023",
+            "cannot specify both initial_scan='only' and end_time",
+        ),
     ] {
         assert_eq!(db.error(sql).await, (code.to_owned(), text.to_owned()), "{sql}");
     }
     let (code, text) = db.error("CREATE CHANGEFEED FOR foo WITH cursor = '9000000000000000000.0000000000'").await;
-    assert_eq!((code.as_str(), text.as_str()), ("22023", "timestamp '9000000000000000000.0000000000' is in the future"));
+    assert_eq!(
+        (code.as_str(), text.as_str()),
+        ("22023", "timestamp '9000000000000000000.0000000000' is in the future")
+    );
     let (_, text) = db.error("CREATE CHANGEFEED FOR foo WITH end_time = '1.0000000000'").await;
-    assert!(text.starts_with("specified end time 0.") && text.contains(" cannot be less than statement time 1"), "{text}");
+    assert!(
+        text.starts_with("specified end time 0.") && text.contains(" cannot be less than statement time 1"),
+        "{text}"
+    );
     // What was refused has not broken the session.
     assert_eq!(db.value("SELECT 1").await, "1");
 }
@@ -45,10 +63,9 @@ async fn privileges_count() {
 #[tokio::test]
 async fn truncate_and_drop_end_a_feed() {
     let db = database("truncate_drop").await;
-    for (table, sql, text) in [
-        ("cut", "TRUNCATE cut", "\"cut\" was truncated"),
-        ("gone", "DROP TABLE gone", "\"gone\" was dropped"),
-    ] {
+    for (table, sql, text) in
+        [("cut", "TRUNCATE cut", "\"cut\" was truncated"), ("gone", "DROP TABLE gone", "\"gone\" was dropped")]
+    {
         db.run(&format!("CREATE TABLE {table} (a INT8 PRIMARY KEY)")).await;
         db.run(&format!("INSERT INTO {table} VALUES (1)")).await;
         let mut feed = db.follow(&format!("CREATE CHANGEFEED FOR {table}")).await;

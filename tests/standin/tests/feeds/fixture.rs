@@ -9,7 +9,7 @@ use tidegate_throwaway::Server;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// A feed that says nothing for this long has failed.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 struct Shared {
     backing: Arc<Server>,

@@ -12,9 +12,17 @@ async fn times_past_the_window_are_refused() {
     db.run("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 1").await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let (code, text) = db.error(&format!("SELECT a FROM t AS OF SYSTEM TIME '{then}'")).await;
-    assert!(code == "XXUUU" && text.starts_with("batch timestamp 1") && text.contains(",0 must be after replica GC threshold 1"), "{code} {text}");
+    assert!(
+        code == "XXUUU"
+            && text.starts_with("batch timestamp 1")
+            && text.contains(",0 must be after replica GC threshold 1"),
+        "{code} {text}"
+    );
     let (_, text) = db.error(&format!("CREATE CHANGEFEED FOR t WITH cursor = '{then}'")).await;
-    assert!(text.starts_with(&format!("could not create changefeed: cursor {then} is older than the GC threshold ")), "{text}");
+    assert!(
+        text.starts_with(&format!("could not create changefeed: cursor {then} is older than the GC threshold ")),
+        "{text}"
+    );
     assert!(text.contains("must be after replica GC threshold"), "{text}");
 }
 

@@ -23,8 +23,14 @@ async fn a_column_with_a_default_sends_every_row_again() {
     assert_eq!(
         values(&again),
         [
-            r#"{"after": {"id": 1, "likes_treats": true, "name": "Petee H"}, "before": {"id": 1, "name": "Petee H"}, "mvcc_timestamp": "T", "updated": "T"}"#,
-            r#"{"after": {"id": 2, "likes_treats": true, "name": "Carl"}, "before": {"id": 2, "name": "Carl"}, "mvcc_timestamp": "T", "updated": "T"}"#,
+            concat!(
+                r#"{"after": {"id": 1, "likes_treats": true, "name": "Petee H"}, "#,
+                r#""before": {"id": 1, "name": "Petee H"}, "mvcc_timestamp": "T", "updated": "T"}"#
+            ),
+            concat!(
+                r#"{"after": {"id": 2, "likes_treats": true, "name": "Carl"}, "#,
+                r#""before": {"id": 2, "name": "Carl"}, "mvcc_timestamp": "T", "updated": "T"}"#
+            ),
         ]
     );
     let (own, updated) = (time_in(&again[0].2, "mvcc_timestamp"), time_in(&again[0].2, "updated"));
@@ -39,7 +45,8 @@ async fn a_column_that_may_be_null_sends_nothing() {
     let db = database("column_null").await;
     db.run("CREATE TABLE t (id INT8 PRIMARY KEY)").await;
     db.run("INSERT INTO t VALUES (1)").await;
-    let mut feed = db.follow("CREATE CHANGEFEED FOR t WITH initial_scan = 'no'").await;
+    let cursor = db.now().await;
+    let mut feed = db.follow(&format!("CREATE CHANGEFEED FOR t WITH cursor = '{cursor}'")).await;
     db.run("INSERT INTO t VALUES (2)").await;
     assert_eq!(feed.row().await.2, r#"{"after": {"id": 2}}"#);
     db.run("ALTER TABLE t ADD COLUMN b STRING").await;
@@ -56,10 +63,7 @@ async fn a_late_feed_shows_the_columns_of_the_time() {
     db.run("ALTER TABLE t DROP COLUMN a").await;
     db.run("INSERT INTO t VALUES (2)").await;
     let said = values(&db.feed("t", "", &cursor).await);
-    assert_eq!(
-        said,
-        [r#"{"after": {"a": "x", "id": 1}}"#, r#"{"after": {"id": 1}}"#, r#"{"after": {"id": 2}}"#]
-    );
+    assert_eq!(said, [r#"{"after": {"a": "x", "id": 1}}"#, r#"{"after": {"id": 1}}"#, r#"{"after": {"id": 2}}"#]);
     let quiet = values(&db.feed("t", ", schema_change_policy = 'nobackfill'", &cursor).await);
     assert_eq!(quiet, [r#"{"after": {"a": "x", "id": 1}}"#, r#"{"after": {"id": 2}}"#]);
 }
@@ -68,7 +72,8 @@ async fn a_late_feed_shows_the_columns_of_the_time() {
 async fn the_stop_policy_stops() {
     let db = database("stop_policy").await;
     db.run("CREATE TABLE t (id INT8 PRIMARY KEY)").await;
-    let mut feed = db.follow("CREATE CHANGEFEED FOR t WITH schema_change_policy = 'stop', resolved").await;
+    let with = format!("schema_change_policy = 'stop', resolved, cursor = '{}'", db.now().await);
+    let mut feed = db.follow(&format!("CREATE CHANGEFEED FOR t WITH {with}")).await;
     db.run("INSERT INTO t VALUES (1)").await;
     db.run("ALTER TABLE t ADD COLUMN b INT8 NOT NULL DEFAULT 1").await;
     let (rows, (_, text)) = feed.end().await;

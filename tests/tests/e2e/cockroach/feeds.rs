@@ -1,7 +1,7 @@
 //! What a changefeed can do to its reader: fall silent, change its schema, end, or leave its history behind.
 
 use tidegate_testkit::wait::{PATIENCE, wait_until};
-use tidegate_testkit::{Cockroach, Migration, Proxy, target_server};
+use tidegate_testkit::{Cockroach, Migration, Proxy, cockroach_server, target_server};
 
 const TABLE: &str = "CREATE TABLE t (id INT8 PRIMARY KEY, n INT4)";
 
@@ -24,7 +24,7 @@ fn missing_resolved_timestamps_show_in_status_and_the_stream_recovers() {
         println!("only the stand-in can be told to fall silent");
         return;
     }
-    let migration = Migration::between(&server, &target_server(), "crdb_silent");
+    let migration = Migration::between(&server, &target_server(), "crdb_silent").options(["--resolved-silence-max=3s"]);
     migration.both(TABLE);
     let engine = migration.start_streaming();
     server.knob("delay_resolved", "'1h'");
@@ -42,19 +42,21 @@ fn missing_resolved_timestamps_show_in_status_and_the_stream_recovers() {
 
 #[test]
 fn a_checkpoint_that_ages_past_half_the_gc_window_is_an_alarm_and_past_it_a_stop() {
-    let server = Cockroach::start();
-    let proxy = Proxy::start(target_server().port());
-    let migration = Migration::between(&server, &target_server(), "crdb_gc");
+    let proxies = [Proxy::start(cockroach_server().port()), Proxy::start(target_server().port())];
+    let migration = Migration::from_cockroach("crdb_gc").source_via(&proxies[0]).target_via(&proxies[1]);
     migration.both(TABLE);
-    let mut behind = migration.again().target_via(&proxy).start_streaming();
-    migration.source.sql("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 20");
-    proxy.pause();
+    let mut engine = migration.start_streaming();
+    // Too short for a start to be allowed. A session made anew asks again how long it is.
+    migration.source.sql("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 12");
+    proxies[1].pause();
+    proxies[0].cut();
     migration.source.sql("INSERT INTO t VALUES (1, 1)");
-    behind.wait_for_log("gc", PATIENCE);
-    behind.assert_running();
-    let stopped = behind.wait(PATIENCE).expect_code(3);
-    assert!(stopped.says("gc.ttlseconds") && stopped.says("--recopy"), "{}", stopped.stderr);
-    proxy.resume();
+    engine.wait_for_log("half of the gc window is used", PATIENCE);
+    engine.assert_running();
+    let stopped = engine.wait(PATIENCE).expect_code(3);
+    assert_eq!(stopped.error_code().as_deref(), Some("CR011"), "{}", stopped.stderr);
+    assert!(stopped.says("gc.ttlseconds") && stopped.says("tidegate migrate --name"), "{}", stopped.stderr);
+    proxies[1].resume();
 }
 
 #[test]

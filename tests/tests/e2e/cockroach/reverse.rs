@@ -47,7 +47,8 @@ fn every_type_and_shape_of_table_arrives_one_transaction_at_a_time() {
 #[test]
 fn a_feed_that_repeats_reorders_and_breaks_off_loses_and_doubles_nothing() {
     let server = Cockroach::start();
-    for (knob, value) in [("duplicates", "0.3"), ("reorder", "true"), ("drop_connections", "200")] {
+    // A feed that never lives until its next resolved timestamp gets nowhere, as with a real server: so not too often.
+    for (knob, value) in [("duplicates", "0.3"), ("reorder", "true"), ("drop_connections", "5000")] {
         server.knob(knob, value);
     }
     let migration = Migration::between(&server, &target_server(), "crdb_faults");

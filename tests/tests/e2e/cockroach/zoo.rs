@@ -159,5 +159,5 @@ const POSTGRES_CHANGES: &str = r#"
 
 const CHURN: &str = r#"
     UPDATE types SET i4 = {n} WHERE id = 1; UPDATE pair SET n = {n} WHERE a = 'b';
-    INSERT INTO app.item VALUES (-{n} - 1, 'churn'); DELETE FROM app.item WHERE id = -{n};
+    INSERT INTO app.item VALUES (-{n} - 1, 'churn'); DELETE FROM app.item WHERE id = -{n} - 1;
     BEGIN; UPDATE uniq SET note = '{n}' WHERE id = 3; UPDATE gen SET n = {n} WHERE id = 1; COMMIT"#;

@@ -1,4 +1,4 @@
-//! An independent comparison: every row of both sides, read in one order with COPY and held against each other.
+//! An independent comparison: every row of both sides, read as text and held against each other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +7,7 @@ use std::pin::pin;
 use anyhow::Context;
 use futures_util::TryStreamExt;
 use tidegate_connect::Session;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::engine::Urls;
 use super::shop;
@@ -70,12 +71,20 @@ pub async fn databases(urls: &Urls, tables: &[&'static str]) -> anyhow::Result<C
 
 /// Reads a table into a multiset of its rows' text.
 async fn rows(session: &Session, table: &str) -> anyhow::Result<BTreeMap<Vec<u8>, u64>> {
-    let sql = format!("COPY (SELECT * FROM shop.{table}) TO STDOUT");
-    let mut stream = pin!(session.copy_out(&sql).await.with_context(|| format!("could not read shop.{table}"))?);
+    let sql = format!("SELECT * FROM shop.{table}");
+    let messages = session.simple_query_raw(&sql).await;
+    let mut messages = pin!(messages.with_context(|| format!("could not read shop.{table}"))?);
     let mut rows = BTreeMap::new();
-    // Each CopyData message of a server's text COPY is one row.
-    while let Some(row) = stream.try_next().await? {
-        *rows.entry(row.to_vec()).or_insert(0) += 1;
+    while let Some(message) = messages.try_next().await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let mut text = Vec::new();
+            for column in 0..row.len() {
+                // No value holds these bytes: text is UTF-8.
+                text.extend(row.get(column).map_or(&b"\xFE"[..], str::as_bytes));
+                text.push(0xFF);
+            }
+            *rows.entry(text).or_insert(0) += 1;
+        }
     }
     Ok(rows)
 }

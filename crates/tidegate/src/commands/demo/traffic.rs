@@ -97,13 +97,13 @@ struct Client {
 impl Client {
     async fn transaction(&mut self) -> anyhow::Result<()> {
         let sql = match self.random.u8(0..100) {
-            0..45 => self.place(),
-            45..65 => self.ship(),
-            65..75 => self.cancel(),
-            75..83 => self.re_price(),
-            83..88 => self.trade_places(),
-            88..93 => self.rename_product(),
-            93..98 => self.change_of_mind(),
+            0..48 => self.place(),
+            48..70 => self.ship(),
+            70..80 => self.cancel(),
+            80..90 => self.re_price(),
+            90..91 => self.trade_places(),
+            91..94 => self.rename_product(),
+            94..98 => self.change_of_mind(),
             _ => return self.roll_back().await,
         };
         self.commit(&sql).await?;

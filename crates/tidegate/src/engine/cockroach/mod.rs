@@ -89,7 +89,9 @@ impl Upstream for Cockroach<'_> {
         routes: &[TableRoute],
     ) -> Result<(CockroachSource, View), Problem> {
         let tables = tables::of_routes(&self.0.from().session, routes).await?;
-        let config = self.config(tables);
+        let mut config = self.config(tables);
+        let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
+        config.points = routes.iter().filter_map(point).collect();
         let source = CockroachSource::start(config, position.clone(), begun.history.clone()).await?;
         let (received_from, spooled_bytes) = (source.received(), source.spooled_bytes());
         let view = move |received: &Position| {
