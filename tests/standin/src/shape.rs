@@ -3,15 +3,17 @@
 //! Two statements have one shape if they differ only in what they are about. Of a statement's words
 //!
 //! - comments go, and everything is on one line;
-//! - keywords and names without quotes are in lower case;
+//! - keywords and names without quotes are in lower case, and the numbers of numbered names are left out: `c12` is `c#`;
 //! - a name in quotes is `"_"`, one of several parts (`"a"."b"`) and one of `excluded` too;
 //! - a constant is `?`, a parameter is `$`, and a parameter with a cast is `$::_` or `$::_[]`, whatever the type; other
-//!   casts keep their type;
+//!   casts keep their type. A type left out in this way is a shape of its own, `?::int8`;
 //! - elements of one shape that follow each other, with a comma or AND between them, are one and three dots: `$, $, $`
 //!   is `$...`, `"a" = excluded."a", "b" = excluded."b"` is `"_" = "_"...`, rows of VALUES likewise. A name or parameter
-//!   alone in parentheses, and a single assignment, get the dots too: how many columns a table has is no difference.
+//!   alone in parentheses, and a single assignment, get the dots too: how many columns a table has is no difference;
+//! - and what a statement was made from for a table is told by [`planned`].
 
 mod collapse;
+mod planned;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -19,6 +21,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::dialect::allow;
 use crate::dialect::lexer::{self, Kind, Statement};
 use crate::error::SqlError;
 use crate::options::ShapeList;
@@ -54,7 +57,11 @@ impl Shapes {
         if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&text) {
             return Ok(());
         }
-        self.check_shape(shape(statement))?;
+        let Shape { text: shape, types } = shape(statement);
+        self.check_shape(shape)?;
+        for name in types {
+            self.check_shape(format!("?::{name}"))?;
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= SEEN_MAX {
             seen.clear();
@@ -108,13 +115,21 @@ fn file_name(shape: &str) -> String {
 /// Returns the shapes of the statements in a text, one in a line; of text that is no SQL, the text.
 pub fn shape_of(sql: &str) -> String {
     match lexer::statements(sql) {
-        Ok(statements) => statements.iter().map(shape).collect::<Vec<_>>().join("\n"),
+        Ok(statements) => statements.iter().map(|statement| shape(statement).text).collect::<Vec<_>>().join("\n"),
         Err(_) => sql.to_owned(),
     }
 }
 
-fn shape(statement: &Statement<'_>) -> String {
-    let words = collapse(&words(statement));
+/// What is left of a statement.
+struct Shape {
+    text: String,
+    /// The types to which inputs are cast.
+    types: BTreeSet<String>,
+}
+
+fn shape(statement: &Statement<'_>) -> Shape {
+    let mut types = BTreeSet::new();
+    let words = planned::generalise(&collapse(&words(statement, &mut types)));
     let mut out = String::new();
     for (index, word) in words.iter().enumerate() {
         let before = index.checked_sub(1).map_or("", |index| words[index].as_str());
@@ -127,7 +142,7 @@ fn shape(statement: &Statement<'_>) -> String {
         }
         out.push_str(word);
     }
-    out
+    Shape { text: out, types }
 }
 
 fn is_function(word: &str) -> bool {
@@ -135,13 +150,13 @@ fn is_function(word: &str) -> bool {
 }
 
 /// The words of a statement, with what it is about left out.
-fn words(statement: &Statement<'_>) -> Vec<String> {
+fn words(statement: &Statement<'_>, types: &mut BTreeSet<String>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut index = 0;
     while index < statement.len() {
         let text = statement.text(index);
         let word = match statement.kind(index) {
-            Some(Kind::Word) => text.to_lowercase(),
+            Some(Kind::Word) => unnumbered(text.to_lowercase()),
             Some(Kind::Quoted) => NAME.to_owned(),
             Some(Kind::Text | Kind::Number) => "?".to_owned(),
             Some(Kind::Parameter) => "$".to_owned(),
@@ -156,8 +171,8 @@ fn words(statement: &Statement<'_>) -> Vec<String> {
             }
         }
         index += 1;
-        if word == "::" && words.last().is_some_and(|last| last == "$") {
-            index = cast(statement, index, &mut words);
+        if word == "::" && planned::is_input(&words) {
+            index = casts(statement, index, &mut words, types);
             continue;
         }
         words.push(word);
@@ -165,23 +180,46 @@ fn words(statement: &Statement<'_>) -> Vec<String> {
     words
 }
 
+/// `c12` is one of many: `c#`. Types and functions with numbers in their names are not.
+fn unnumbered(word: String) -> String {
+    let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let known = ["int", "float", "serial"].contains(&stem) || allow::FUNCTIONS.contains(&word.as_str());
+    if stem.len() == word.len() || known { word } else { format!("{stem}{NUMBER}") }
+}
+
+/// Stands for the number of a numbered name.
+const NUMBER: char = '#';
 const NAME: &str = "\"_\"";
 
-/// Puts the cast of a parameter down without its type; returns where it ends.
-fn cast(statement: &Statement<'_>, mut index: usize, words: &mut Vec<String>) -> usize {
+/// Puts the casts of an input down as one, without its type; returns where they end.
+fn casts(statement: &Statement<'_>, mut index: usize, words: &mut Vec<String>, types: &mut BTreeSet<String>) -> usize {
+    let is_parameter = words.last().is_some_and(|last| last == "$");
     words.extend(["::".to_owned(), "_".to_owned()]);
-    index += 1;
-    while statement.sign(index, ".") {
-        index += 2;
+    loop {
+        let is_quoted = |index| statement.kind(index) == Some(Kind::Quoted);
+        let mut name = if is_quoted(index) { NAME.to_owned() } else { statement.text(index).to_lowercase() };
+        index += 1;
+        while statement.sign(index, ".") {
+            NAME.clone_into(&mut name);
+            index += 2;
+        }
+        if statement.sign(index, "(") {
+            index = statement.past_closing(index);
+        }
+        let is_array = statement.sign(index, "[") && statement.sign(index + 1, "]");
+        if is_array {
+            name.push_str("[]");
+            index += 2;
+        }
+        types.insert(name);
+        if !(statement.sign(index, "::") || statement.sign(index, ":::")) {
+            if is_array && is_parameter {
+                words.extend(["[".to_owned(), "]".to_owned()]);
+            }
+            return index;
+        }
+        index += 1;
     }
-    if statement.sign(index, "(") {
-        index = statement.past_closing(index);
-    }
-    if statement.sign(index, "[") && statement.sign(index + 1, "]") {
-        words.extend(["[".to_owned(), "]".to_owned()]);
-        index += 2;
-    }
-    index
 }
 
 #[cfg(test)]
@@ -215,12 +253,31 @@ mod tests {
 
     #[test]
     fn what_differs_in_kind_differs_in_shape() {
-        assert_ne!(shape_of("SELECT \"a\"::INT8"), shape_of("SELECT \"a\"::STRING"));
+        assert_ne!(shape_of("SELECT max(a)::INT8"), shape_of("SELECT max(a)::STRING"));
         assert_ne!(shape_of("SELECT count(*) FROM \"t\""), shape_of("SELECT max(a) FROM \"t\""));
         assert_eq!(
             shape_of("SELECT a, b, a FROM unnest($1::INT8[], $2::STRING[]) AS u(a, b)"),
             "select a, b, a from unnest($::_[]...) as u(a, b)"
         );
+    }
+
+    #[test]
+    fn numbered_names_are_one_name() {
+        let update = |columns: usize| {
+            let set: Vec<String> = (0..columns).map(|n| format!("\"a{n}\" = v.c{n}::INT{}", 4 * (1 + n % 2))).collect();
+            let keys: Vec<String> = (0..columns).map(|n| format!("t.\"k{n}\" = v.k{n}::STRING")).collect();
+            let names: Vec<String> = (0..columns).map(|n| format!("k{n}")).collect();
+            let (set, keys, names) = (set.join(", "), keys.join(" AND "), names.join(", "));
+            shape_of(&format!(
+                "UPDATE \"t\" AS t SET {set} FROM unnest($1::STRING[]) AS v({names}) WHERE {keys} RETURNING 1"
+            ))
+        };
+        assert_eq!(
+            update(3),
+            "update \"_\" as t set \"_\" = v.c#::_... from unnest($::_[]...) as v(k#...) \
+             where t.\"_\" = v.k#::_... returning ?"
+        );
+        assert_eq!(update(3), update(2));
     }
 
     #[test]

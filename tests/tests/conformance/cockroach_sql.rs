@@ -71,7 +71,8 @@ fn body(file: &str, text: &str) -> String {
 
 fn words(shape: &str) -> Vec<String> {
     let lower = shape.to_ascii_lowercase();
-    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // A literal's place is a word, too: `select ? from` selects something.
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '?' | '$' | '*');
     lower.split(|c| !letter(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 

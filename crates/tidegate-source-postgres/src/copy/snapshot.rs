@@ -76,10 +76,12 @@ impl PostgresSnapshot {
     }
 }
 
-/// Begins a transaction that sees exactly the snapshot.
+/// Begins a transaction that sees exactly the snapshot, and always in one order: a chunk of which the target has a part
+/// already is read again and that part is skipped.
 pub(super) async fn begin(session: &Session, snapshot: &str) -> Result<(), Problem> {
     let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
+         SET LOCAL synchronize_seqscans = off",
         escape_literal(snapshot)
     );
     session.batch_execute(&sql).await.map_err(problem::snapshot)

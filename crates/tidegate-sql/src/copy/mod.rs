@@ -13,7 +13,7 @@
 //! Every transaction begins with the lease, so that nothing is written behind a new owner. What was taken away from a
 //! table is recorded in the transaction that takes it away: whoever comes next brings it back.
 //!
-//! At CockroachDB, where a large transaction is a bad one, a chunk is written in pieces; see [`cockroach`]. Indexes stay.
+//! At CockroachDB, where a large transaction is a bad one, a chunk is written in pieces. Indexes stay.
 
 mod chunk;
 mod cockroach;

@@ -53,7 +53,6 @@ pub fn hostile() -> &'static Standin {
 fn start(settings: &[&str]) -> Standin {
     let standin = Standin::start(StandinOptions::default()).unwrap();
     standin.create_database("knobs").unwrap();
-    std::fs::write(format!("/tmp/state_url_{}", settings.len()), standin.backing().unwrap().url("postgres")).unwrap();
     let (url, settings) = (standin.url("knobs"), settings.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>());
     // The caller may be in a runtime, which cannot be waited in.
     let setting = std::thread::spawn(move || {

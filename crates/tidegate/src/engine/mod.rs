@@ -118,7 +118,7 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
     let reverse = Flow { stream: Stream::Reverse, ..forward };
     let turned_on = Before::read(reverse).await.map_err(Failure::at_start)?.checkpoint.is_some();
     if wishes.both || turned_on {
-        return run_both(forward, reverse, wishes, stop).await;
+        return Box::pin(run_both(forward, reverse, wishes, stop)).await;
     }
     run_alone(forward, wishes, stop).await
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_model::{Position, Problem, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
-use tidegate_sql::applier::{ApplierConfig, ApplyProgress, SqlApplier, TruncateAs};
+use tidegate_sql::applier::{ApplierConfig, ApplyProgress, GIANT_TRANSACTION_BYTES, SqlApplier, TruncateAs};
 use tidegate_sql::requests::serve_drains;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ impl Run<'_> {
             settings: self.flow.to().settings.clone(),
             lease: self.lease().clone(),
             batches_in_flight_max: self.limits().in_flight_max,
-            giant_transaction_bytes: options.giant_transaction_bytes.map_or(u64::MAX, |bytes| bytes.0),
+            giant_transaction_bytes: options.giant_transaction_bytes.map_or(GIANT_TRANSACTION_BYTES, |bytes| bytes.0),
             // TRUNCATE ends a changefeed.
             truncate_as: if self.both { TruncateAs::Delete } else { options.truncate_as.unwrap_or_default().into() },
             // The stream the other way must know our writes, also one that is made later.

@@ -1,10 +1,10 @@
 //! CockroachDB's SQL in PostgreSQL's words: what each statement becomes, or why it is refused.
 //!
-//! All of it is pure: what has to be known besides the text is asked for first ([`needs`]), then the statement is
-//! rewritten ([`rewrite`]). It works on words, not on a grammar: what is not recognised is passed on, unless a list
+//! All of it is pure: what has to be known besides the text is asked for first ([`needs()`]), then the statement is
+//! rewritten ([`rewrite()`]). It works on words, not on a grammar: what is not recognised is passed on, unless a list
 //! forbids it ([`allow`]).
 
-mod allow;
+pub mod allow;
 mod column;
 mod control;
 mod copying;

@@ -63,9 +63,9 @@ fn hidden_columns_are_left_out_where_none_are_named() {
     assert_eq!(sql("SELECT * FROM h"), "SELECT \"h\".\"x\", \"h\".\"y\" FROM h");
     assert_eq!(sql("SELECT q.*, t.a FROM h q, t"), "SELECT \"q\".\"x\", \"q\".\"y\", t.a FROM h q, t");
     assert_eq!(sql("SELECT * FROM t"), "SELECT * FROM t");
-    assert_eq!(sql("INSERT INTO h VALUES (1, 2)"), "INSERT INTO h (\"x\", \"y\") VALUES (1, 2)");
-    assert_eq!(sql("INSERT INTO h VALUES (f(1, 2))"), "INSERT INTO h (\"x\") VALUES (f(1, 2))");
-    assert_eq!(sql("COPY h FROM STDIN"), "COPY \"h\" (\"x\", \"y\") FROM STDIN");
+    assert_eq!(sql("INSERT INTO h VALUES (1, 2)"), "INSERT INTO h(\"x\", \"y\") VALUES (1, 2)");
+    assert_eq!(sql("INSERT INTO h VALUES (f(1, 2))"), "INSERT INTO h(\"x\") VALUES (f(1, 2))");
+    assert_eq!(sql("COPY h FROM STDIN"), "COPY \"h\"(\"x\", \"y\") FROM STDIN");
     assert_eq!(sql("COPY h (rowid) FROM STDIN"), "COPY \"h\" (rowid) FROM STDIN");
 }
 

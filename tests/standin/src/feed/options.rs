@@ -282,10 +282,9 @@ fn clashes(given: &Given<'_>, read: &Options) -> Result<(), SqlError> {
             return Err(invalid(format!("{name} is only usable with {envelopes}")));
         }
     }
-    if let Some(properties) = given.text("enriched_properties") {
-        if let Some(wrong) = properties.split(',').find(|one| !matches!(one.trim(), "source" | "schema")) {
-            return Err(invalid(format!("unknown enriched_properties: {wrong}, valid values are: source, schema")));
-        }
+    let properties = given.text("enriched_properties").unwrap_or("source");
+    if let Some(wrong) = properties.split(',').find(|one| !matches!(one.trim(), "source" | "schema")) {
+        return Err(invalid(format!("unknown enriched_properties: {wrong}, valid values are: source, schema")));
     }
     if given.has("unordered") && given.has("resolved") {
         let why = "resolved timestamps cannot be guaranteed to be correct in unordered mode";

@@ -63,7 +63,7 @@ impl<'a, S: FeedSink> Output<'a, S> {
     /// Sends the held messages of about half of the keys.
     pub async fn some(&mut self) -> Result<(), Stop> {
         let chosen = fastrand::u64(..);
-        self.shuffle(|hash| (hash ^ chosen) % 2 == 0).await
+        self.shuffle(|hash| (hash ^ chosen).is_multiple_of(2)).await
     }
 
     /// Sends everything that is held.

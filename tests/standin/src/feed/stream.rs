@@ -82,11 +82,9 @@ impl<'a> Changes<'a> {
             let plus = row.get(1) == Some("t");
             let values = values(&row, 2, self.layout.columns.len());
             let key = normal_key(self.layout, &values);
-            if let Some((same, folded)) = self.group.as_mut() {
-                if *same == key && folded.at == at {
-                    (folded.after, folded.passing) = if plus { (Some(values), None) } else { (None, Some(values)) };
-                    continue;
-                }
+            if let Some((_, folded)) = self.group.as_mut().filter(|(same, folded)| *same == key && folded.at == at) {
+                (folded.after, folded.passing) = if plus { (Some(values), None) } else { (None, Some(values)) };
+                continue;
             }
             let (before, after) = if plus { (None, Some(values)) } else { (Some(values), None) };
             if let Some((_, done)) = self.group.replace((key, Folded { at, before, after, passing: None })) {

@@ -97,8 +97,8 @@ BEGIN
     END IF;
 END $$;
 
--- Runs at COMMIT. The lock falls when the commit is visible, so the order of timestamps, of commits and of visibility is
--- one.
+-- Runs at COMMIT. The lock falls when the commit is visible, so the order of timestamps, of commits and of visibility
+-- is one.
 CREATE OR REPLACE FUNCTION standin.stamp() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(@lock@);

@@ -1,6 +1,7 @@
 //! Tables with a history.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tokio_postgres::Client;
 
@@ -84,18 +85,19 @@ impl Layout {
         let virtuals: Vec<i16> = client.query(sql, &[&relation]).await?.iter().map(|row| row.get(0)).collect();
         let read: Vec<serde_json::Value> =
             serde_json::from_str(columns).map_err(|error| SqlError::uncoded(format!("stand-in: {error}")))?;
-        let mut kinds = HashMap::new();
+        let mut kinds: HashMap<u32, Kind> = HashMap::new();
         let mut found = Vec::new();
         for column in &read {
             let kind = column["type"].as_u64().and_then(|oid| u32::try_from(oid).ok()).unwrap_or_default();
-            if !kinds.contains_key(&kind) {
-                kinds.insert(kind, Box::pin(Kind::of(client, kind)).await?);
-            }
+            let kind = match kinds.entry(kind) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(Box::pin(Kind::of(client, kind)).await?).clone(),
+            };
             let number = column["n"].as_i64().and_then(|number| i16::try_from(number).ok()).unwrap_or_default();
             found.push(Column {
                 number,
                 name: column["name"].as_str().unwrap_or_default().to_owned(),
-                kind: kinds[&kind].clone(),
+                kind,
                 r#virtual: virtuals.contains(&number),
             });
         }

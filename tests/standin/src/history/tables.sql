@@ -15,7 +15,10 @@ RETURN (
 );
 
 CREATE OR REPLACE FUNCTION standin.keys_of(relid oid) RETURNS int2[] LANGUAGE sql STABLE
-RETURN (SELECT i.indkey::int2[] FROM pg_catalog.pg_index i WHERE i.indrelid = relid AND i.indisprimary);
+RETURN (
+    SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]
+    FROM pg_catalog.pg_index i WHERE i.indrelid = relid AND i.indisprimary
+);
 
 -- Notes what ends every feed on a table.
 CREATE OR REPLACE FUNCTION standin.record(relid oid, kind text, name text) RETURNS void LANGUAGE plpgsql AS $$
@@ -32,13 +35,14 @@ BEGIN
         'CREATE OR REPLACE FUNCTION standin.%s_%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L',
         name, relid, format('BEGIN %s RETURN NULL; END', body));
     EXECUTE format(
-        'CREATE OR REPLACE TRIGGER standin_%1$s %2$s ON %3$s %4$s FOR EACH STATEMENT EXECUTE FUNCTION standin.%1$s_%5$s()',
+        'CREATE OR REPLACE TRIGGER standin_%1$s %2$s ON %3$s %4$s FOR EACH STATEMENT '
+            'EXECUTE FUNCTION standin.%1$s_%5$s()',
         name, event, relid::regclass, rows, relid);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER standin_%s', relid::regclass, name);
 END $$;
 
--- Makes the triggers of a table. They log what left (`plus` false) and then what came (`plus` true): per key the first row
--- tells what was before the transaction and the last one what is after it, also when keys move between rows.
+-- Makes the triggers of a table. They log what left (`plus` false) and then what came (`plus` true): per key the first
+-- row tells what was before the transaction and the last one what is after it, also when keys move between rows.
 CREATE OR REPLACE FUNCTION standin.write_triggers(relid oid, columns jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     names text;
@@ -91,9 +95,11 @@ BEGIN
     SELECT * INTO old FROM standin.tracked t WHERE t.relid = follow.relid;
     IF NOT FOUND THEN
         EXECUTE format(
-            'CREATE TABLE %s AS SELECT NULL::xid8 AS x, NULL::bigint AS n, NULL::boolean AS plus, %s FROM %s WITH NO DATA',
+            'CREATE TABLE %s AS SELECT NULL::xid8 AS x, NULL::bigint AS n, NULL::boolean AS plus, %s FROM %s '
+                'WITH NO DATA',
             log,
-            (SELECT string_agg(format('%I AS c%s', c->>'name', c->>'n'), ', ') FROM jsonb_array_elements(now_columns) c),
+            (SELECT string_agg(format('%I AS c%s', c->>'name', c->>'n'), ', ')
+                FROM jsonb_array_elements(now_columns) c),
             relid::regclass);
         EXECUTE format('ALTER TABLE %s ALTER n SET NOT NULL, ALTER x SET NOT NULL, ALTER plus SET NOT NULL', log);
         EXECUTE format('ALTER TABLE %s ALTER n ADD GENERATED ALWAYS AS IDENTITY', log);
@@ -109,7 +115,8 @@ BEGIN
     END IF;
     FOR part IN
         SELECT coalesce(o.n, c.n) AS n, o.n IS NULL AS added, c.n IS NULL AS dropped,
-            o.type <> c.type OR o.typmod <> c.typmod AS altered, c.type, c.typmod, a.attnotnull OR a.atthasdef OR a.attidentity <> '' AS filled
+            o.type <> c.type OR o.typmod <> c.typmod AS altered, c.type, c.typmod,
+            a.attnotnull OR a.atthasdef OR a.attidentity <> '' AS filled
         FROM jsonb_to_recordset(old.columns) AS o (n int2, name text, type int8, typmod int4)
         FULL JOIN jsonb_to_recordset(now_columns) AS c (n int2, name text, type int8, typmod int4) USING (n)
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = follow.relid AND a.attnum = coalesce(o.n, c.n)
@@ -137,7 +144,8 @@ BEGIN
     PERFORM standin.touch();
     INSERT INTO standin.event
         (xid, relid, kind, name, old_columns, new_columns, old_keys, new_keys, backfill, columns_changed)
-    SELECT pg_current_xact_id(), relid, 'columns', c.relname, old.columns, now_columns, old.keys, now_keys, backfill, changed
+    SELECT pg_current_xact_id(), relid, 'columns', c.relname, old.columns, now_columns, old.keys, now_keys, backfill,
+        changed
     FROM pg_catalog.pg_class c WHERE c.oid = follow.relid;
 END $$;
 

@@ -32,13 +32,15 @@ impl Session {
                     other => return self.copy_broken(other).await,
                 }
             }
+            // What was read together with the piece, perhaps the end, is looked at before more is waited for.
+            let full = self.backing.output_bytes() >= PIECE_BYTES;
             if ended || self.backing.output_bytes() > 0 {
                 self.backing.flush_reading().await?;
             }
             if self.backing_has_error()? {
                 break;
             }
-            if !ended && self.backing.output_bytes() == 0 {
+            if !ended && !full && self.backing.output_bytes() == 0 {
                 tokio::select! {
                     more = self.client.exchange() => if !more? { anyhow::bail!(LEFT) },
                     more = self.backing.exchange() => if !more? { anyhow::bail!("the backing session ended") },

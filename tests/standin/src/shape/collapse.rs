@@ -1,6 +1,6 @@
 //! Lists cut to one element.
 
-use super::NAME;
+use super::{NAME, NUMBER};
 
 /// Keywords that may stand in front of a parenthesis or of the first element of a list.
 const KEYWORDS: [&str; 52] = [
@@ -64,7 +64,7 @@ pub fn is_keyword(word: &str) -> bool {
 
 /// Longer elements are not looked for.
 const ELEMENT_WORDS_MAX: usize = 80;
-const DOTS: &str = "...";
+pub const DOTS: &str = "...";
 
 /// Puts one element in place of equal ones that follow each other.
 pub fn collapse(words: &[String]) -> Vec<String> {
@@ -125,8 +125,10 @@ fn dot_alone(out: &mut Vec<String>, next: Option<&str>) {
         out.len() >= tail.len() && out[out.len() - tail.len()..].iter().zip(tail).all(|(word, wanted)| word == wanted)
     };
     let single: [&[&str]; 4] = [&["(", NAME], &["(", "$"], &["(", "$", "::", "_"], &["(", "$", "::", "_", "[", "]"]];
-    let alone = next == Some(")") && single.iter().any(|tail| ends_with(tail));
-    let assignment = next != Some(",") && ends_with(&["set", NAME, "=", NAME]);
+    let numbered = out.len() >= 2 && out[out.len() - 2] == "(" && out[out.len() - 1].ends_with(NUMBER);
+    let alone = next == Some(")") && (numbered || single.iter().any(|tail| ends_with(tail)));
+    let (plain, cast) = (["set", NAME, "=", NAME], ["set", NAME, "=", "v", ".", "c#", "::", "_"]);
+    let assignment = next != Some(",") && (ends_with(&plain) || ends_with(&cast));
     if alone || assignment {
         out.push(DOTS.to_owned());
     }

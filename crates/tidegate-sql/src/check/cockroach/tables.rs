@@ -175,8 +175,8 @@ fn cycle(group: &[TableName], targets: &HashMap<TableName, TargetTable>) -> Find
         severity: Severity::Warning,
         subject: names[0].clone(),
         what: format!("tables {} of the target refer to each other in a circle", names.join(", ")),
-        why: "foreign keys are checked after each statement there, so that rows of one transaction which need each other \
-              are refused whatever their order"
+        why: "foreign keys are checked after each statement there, so that rows of one transaction which need each \
+              other are refused whatever their order"
             .to_owned(),
         fix,
     }

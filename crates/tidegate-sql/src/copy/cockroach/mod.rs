@@ -5,8 +5,8 @@
 //!   again:  | skipped -------------->| goes on here       the record says how many rows are there
 //! ```
 //!
-//! The rows of a chunk come in the same order however often they are read, because they are read under one snapshot. The
-//! record moves by compare-and-set in the transaction of the piece, so that a lost answer is settled by trying again.
+//! The rows of a chunk come in the same order however often they are read, because they are read under one snapshot.
+//! The record moves by compare-and-set in the transaction of the piece, so that a lost answer is settled by trying again.
 //! A piece is kept until it is committed, for the transaction may have to be run again. COPY is sent over the simple
 //! protocol, the only one in which the server takes it.
 
