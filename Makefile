@@ -6,7 +6,7 @@ SHELL := /bin/bash
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
 
-setup: ## install what is missing (Debian): PostgreSQL server, openssl, a C compiler, a user for servers
+setup: ## install what is missing (Debian): PostgreSQL server, openssl, C and C++ compilers, a user for servers
 	@deploy/setup-debian.sh
 
 demo: setup ## the whole story on this machine, there and back, in about two minutes once built

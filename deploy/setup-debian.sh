@@ -15,6 +15,7 @@ missing_packages() {
     command -v psql >/dev/null || echo postgresql-client
     command -v openssl >/dev/null || echo openssl
     command -v cc >/dev/null || echo gcc libc6-dev
+    command -v c++ >/dev/null || echo g++
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
