@@ -200,12 +200,14 @@ fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Kills what it was told about when our process ends in whatever way, and removes its directory. It asks for the
-/// program's name before, because a process number may be another's by then.
+/// Kills what it was told about when our process ends in whatever way, and removes its directory. A process number may
+/// be another's by then, even one of the same program, so the moment of the start counts too.
 const WARDEN: &str = r#"
 told=$(cat)
-echo "$told" | while read -r pid directory; do
-    case $(readlink "/proc/$pid/exe") in */tidegate|*/pgbench|*/tidegate-standin|*/cockroach) kill -9 "$pid" ;; esac
+echo "$told" | while read -r pid started directory; do
+    stat=$(cat "/proc/$pid/stat" 2>/dev/null)
+    set -- ${stat##*) }
+    [ "${20}" = "$started" ] && kill -9 "$pid"
     case $directory in */tidegate-crdb-*) rm -rf "$directory" ;; esac
 done
 "#;
@@ -222,5 +224,13 @@ pub(crate) fn end_with_us(child: &Child, directory: Option<&Path>) {
     });
     let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = directory.unwrap_or(Path::new("")).display();
-    writeln!(input, "{} {directory}", child.id()).expect("the warden listens");
+    writeln!(input, "{} {} {directory}", child.id(), started_at(child.id())).expect("the warden listens");
+}
+
+/// Returns when a process was started, in ticks since the machine was (proc(5), `starttime`).
+fn started_at(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field is the program's name, which may have spaces in it.
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.split(' ').nth(19).unwrap_or("gone").to_owned()
 }
