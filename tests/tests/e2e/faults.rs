@@ -232,3 +232,33 @@ fn a_clean_stop_is_followed_by_a_clean_start() {
     migration.assert_equal();
     engine.stop();
 }
+
+#[test]
+fn a_start_whose_databases_go_away_is_taken_up_again() {
+    let mut random = Random::seeded(seed());
+    let (source_proxy, target_proxy) = (Proxy::start(source_server().port()), Proxy::start(target_server().port()));
+    let migration = Migration::new("cut_start").source_via(&source_proxy).target_via(&target_proxy);
+    migration.both(TABLES);
+    migration.source.sql(ROWS);
+    // Slow answers make a start long enough to be hit anywhere.
+    let slow = |delay| [&source_proxy, &target_proxy].map(|proxy| proxy.delay(delay));
+    slow(Duration::from_millis(5));
+    let mut engine = migration.start();
+    let interrupted = |engine: &Engine| engine.log().matches("interrupted, to be tried again").count();
+    engine.wait_for_log("stream taken", PATIENCE);
+    for round in 1..=4 {
+        wait_until("a start is interrupted once more", PATIENCE, || {
+            std::thread::sleep(random.time_below(Duration::from_millis(150)));
+            if random.below(2) == 0 { &source_proxy } else { &target_proxy }.cut();
+            engine.assert_running();
+            interrupted(&engine) >= round || migration.state().as_deref() == Some("streaming")
+        });
+    }
+    assert!(interrupted(&engine) > 0, "no start was interrupted:\n{}", engine.log());
+    slow(Duration::ZERO);
+    migration.wait_state(&mut engine, "streaming");
+    write(&migration, 0, 20);
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+}

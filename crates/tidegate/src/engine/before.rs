@@ -60,7 +60,9 @@ impl Before {
 
     /// Refuses wishes that contradict what has begun, and databases that contradict each other.
     pub fn verify(&self, migration: &Migration, wishes: &Wishes) -> Result<(), Problem> {
-        if matches!(wishes.no_copy, Some(NoCopy::At(_))) && self.records.iter().any(is_begun) {
+        // A start without a copy that was interrupted has no start point yet, and is simply done again.
+        let begun = self.position().is_some() && self.records.iter().any(is_begun);
+        if matches!(wishes.no_copy, Some(NoCopy::At(_))) && begun {
             return Err(begun_already(migration));
         }
         self.pair.verify(&migration.name, self.position().is_some())

@@ -15,6 +15,7 @@ mod cockroach;
 mod copying;
 mod display;
 mod ends;
+mod owned;
 mod postgres;
 mod preflight;
 mod run;
@@ -40,6 +41,7 @@ use board::Board;
 pub use cockroach::Cockroach;
 pub use display::line;
 pub use ends::{Ends, Flow};
+use owned::Owned;
 pub use postgres::Postgres;
 pub use preflight::{Preflight, Verdict, run as preflight};
 use run::Run;
@@ -76,6 +78,13 @@ pub struct Wishes {
     pub until: Option<Position>,
     /// Stream in both directions at once.
     pub both: bool,
+}
+
+impl Wishes {
+    /// Returns what is still to be done once a start point is there.
+    fn that_last(self) -> Wishes {
+        Wishes { no_copy: None, recopy: Vec::new(), recreate_slot: false, ..self }
+    }
 }
 
 /// How a run ended when nothing was wrong.
@@ -172,7 +181,8 @@ async fn run_both(
     back.and(there)
 }
 
-/// Runs one direction until `stop` is cancelled or a wish says that it is over.
+/// Runs one direction until `stop` is cancelled or a wish says that it is over. A database that goes away once the stream
+/// is owned is waited for, whatever was under way.
 async fn run_flow(
     flow: Flow<'_>,
     wishes: &Wishes,
@@ -180,39 +190,15 @@ async fn run_flow(
     copied: &watch::Sender<bool>,
     stop: &CancellationToken,
 ) -> Result<Ended, Failure> {
-    with_upstream!(flow, upstream => run_upstream(flow, &upstream, wishes, board, copied, stop).await)
-}
-
-/// Finds every reason not to start. Writes nothing.
-async fn ready<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<(Before, Preflight), Failure> {
-    let before = Before::read(flow).await.map_err(Failure::at_start)?;
-    upstream.verify(&before, wishes).await.map_err(Failure::at_start)?;
-    before.verify(flow.migration, wishes).map_err(Failure::at_start)?;
-    let preflight = preflight(flow, upstream, &before, wishes).await.map_err(Failure::at_start)?;
-    preflight.pass(&flow.migration.name)?;
-    Ok((before, preflight))
-}
-
-async fn run_upstream<U: Upstream>(
-    flow: Flow<'_>,
-    upstream: &U,
-    wishes: &Wishes,
-    board: &Board,
-    copied: &watch::Sender<bool>,
-    stop: &CancellationToken,
-) -> Result<Ended, Failure> {
-    let (before, preflight) = ready(flow, upstream, wishes).await?;
-    let ownership = install_and_take(flow, &before, wishes, stop).await;
+    let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await?);
+    let ownership = install_and_take(flow, &ready.before, wishes, stop).await;
     let Some(ownership) = ownership.map_err(Failure::at_start)? else {
-        return Ok(Ended { applied: before.position() });
+        return Ok(Ended { applied: ready.before.position() });
     };
     board.beat(ownership.status());
-    let other = if flow.stream == Stream::Forward { Stream::Reverse } else { Stream::Forward };
-    let other = Before::read(Flow { stream: other, ..flow }).await.map_err(Failure::at_start)?;
-    let both = wishes.both || other.checkpoint.is_some();
-    let run = Run { flow, ownership: &ownership, board, wishes, stop, copied, both };
+    let owned = Owned { ownership: &ownership, board, copied, stop };
     let result = tokio::select! {
-        result = Box::pin(run.run(upstream, &preflight.tables)) => result,
+        result = Box::pin(owned.run(flow, wishes, ready)) => result,
         displaced = ownership.displaced() => Err(displaced),
     };
     board.change(|status| status.state = StreamState::Stopped);
@@ -223,6 +209,23 @@ async fn run_upstream<U: Upstream>(
         Err(_elapsed) => info!("the stream could not be given back in order: the target does not answer"),
     }
     result.map_err(Failure::stopped)
+}
+
+/// What every start looks at first.
+#[derive(Debug)]
+struct Ready {
+    before: Before,
+    preflight: Preflight,
+}
+
+/// Finds every reason not to start. Writes nothing.
+async fn ready<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<Ready, Failure> {
+    let before = Before::read(flow).await.map_err(Failure::at_start)?;
+    upstream.verify(&before, wishes).await.map_err(Failure::at_start)?;
+    before.verify(flow.migration, wishes).map_err(Failure::at_start)?;
+    let preflight = preflight(flow, upstream, &before, wishes).await.map_err(Failure::at_start)?;
+    preflight.pass(&flow.migration.name)?;
+    Ok(Ready { before, preflight })
 }
 
 /// Restores what was put aside at the target. Needs no slot: the source may be gone already.

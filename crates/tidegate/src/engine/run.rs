@@ -1,5 +1,7 @@
 //! One stream of a migration, owned: prepare, copy, stream.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tidegate_connect::Session;
 use tidegate_model::{CopyTable, Position, Problem, TableName, TableRoute};
 use tidegate_sql::check::session_rights;
@@ -25,6 +27,8 @@ pub struct Run<'a> {
     pub copied: &'a watch::Sender<bool>,
     /// The migration has a stream the other way, too.
     pub both: bool,
+    /// Set when the start point is there, and with it all that was asked of a start is done or noted in the state.
+    pub begun: &'a AtomicBool,
 }
 
 impl Run<'_> {
@@ -39,6 +43,7 @@ impl Run<'_> {
         let Some(start) = self.stop.run_until_cancelled(starting).await.transpose()? else {
             return Ok(Ended { applied: self.ownership.start().position.clone() });
         };
+        self.begun.store(true, Ordering::Relaxed);
         let position = start.position.clone();
         let mut begun = start.begun;
         let copied = Box::pin(self.copy(upstream, &mut begun, &position, start.tables)).await?;
