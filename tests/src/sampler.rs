@@ -122,7 +122,7 @@ impl fmt::Display for Samples {
         let least = self.spread().into_iter().min().unwrap_or(0);
         write!(
             f,
-            "{} samples of the target in {:.0?}, {} different checkpoints, at least {least} in each tenth of the time: ",
+            "{} samples of the target in {:.0?}, {} different checkpoints, at least {least} in each tenth of it: ",
             self.count(),
             self.lasted,
             self.positions.len()

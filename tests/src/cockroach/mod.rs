@@ -40,7 +40,8 @@ enum Kind {
     Standin { process: Mutex<Process>, backing: Arc<Server> },
 }
 
-/// Returns the server that all tests of this process share. Tests that kill it or turn its knobs start one of their own.
+/// Returns the server that all tests of this process share. Tests that kill it or turn its knobs start one of their
+/// own.
 pub fn cockroach_server() -> Arc<Cockroach> {
     static SERVER: OnceLock<Arc<Cockroach>> = OnceLock::new();
     Arc::clone(SERVER.get_or_init(Cockroach::start))
@@ -181,7 +182,7 @@ impl Cockroach {
         process.start(&psql_url(&self.url));
     }
 
-    /// Kills the PostgreSQL behind the stand-in, and starts it again after `between`. Returns false where there is none.
+    /// Kills the PostgreSQL behind the stand-in, and starts it again after `between`. False: there is none.
     pub fn crash_backing(&self, between: impl FnOnce()) -> bool {
         let Kind::Standin { backing, .. } = &self.kind else { return false };
         backing.kill9();

@@ -169,7 +169,8 @@ impl Client {
         }
         rows += session.run(&format!("INSERT INTO transfer VALUES ({client}, {n}, {amount})"))?;
         rows += session.run(&format!(
-            "INSERT INTO transfer_line VALUES ({client}, {n}, {debtor}, -{amount}), ({client}, {n}, {creditor}, {amount})"
+            "INSERT INTO transfer_line
+             VALUES ({client}, {n}, {debtor}, -{amount}), ({client}, {n}, {creditor}, {amount})"
         ))?;
         if let Some((old, new)) = deed.replaced {
             let held = session.rows(&format!("SELECT balance FROM account WHERE id = {old} FOR UPDATE"))?;

@@ -1,8 +1,8 @@
 //! The reviewed list of what the engine may send to CockroachDB: one shape of a statement in each file.
 //!
-//! The stand-in refuses a shape outside the list, and writes it down beside it for review. What is tried here is the list
-//! itself: that it can be read, that nothing waits to be reviewed, and that no word is in it which CockroachDB does not
-//! have.
+//! The stand-in refuses a shape outside the list, and writes it down beside it for review. What is tried here is the
+//! list itself: that it can be read, that nothing waits to be reviewed, and that no word is in it which CockroachDB does
+//! not have.
 
 use std::collections::BTreeMap;
 use std::fs;

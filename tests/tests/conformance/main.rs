@@ -1,5 +1,5 @@
-//! The promises of the traits, tried on every implementation: in memory, on PostgreSQL and on CockroachDB; and the list of
-//! what the engine may send to CockroachDB.
+//! The promises of the traits, tried on every implementation: in memory, on PostgreSQL and on CockroachDB; and the list
+//! of what the engine may send to CockroachDB.
 
 mod cockroach_source;
 mod cockroach_sql;

@@ -124,7 +124,14 @@ fn dot_alone(out: &mut Vec<String>, next: Option<&str>) {
     let ends_with = |tail: &[&str]| {
         out.len() >= tail.len() && out[out.len() - tail.len()..].iter().zip(tail).all(|(word, wanted)| word == wanted)
     };
-    let single: [&[&str]; 4] = [&["(", NAME], &["(", "$"], &["(", "$", "::", "_"], &["(", "$", "::", "_", "[", "]"]];
+    let single: [&[&str]; 6] = [
+        &["(", NAME],
+        &["(", "$"],
+        &["(", "$", "::", "_"],
+        &["(", "$", "::", "_", "[", "]"],
+        &["(", "?", "::", "_"],
+        &["in", "(", "?"],
+    ];
     let numbered = out.len() >= 2 && out[out.len() - 2] == "(" && out[out.len() - 1].ends_with(NUMBER);
     let alone = next == Some(")") && (numbered || single.iter().any(|tail| ends_with(tail)));
     let (plain, cast) = (["set", NAME, "=", NAME], ["set", NAME, "=", "v", ".", "c#", "::", "_"]);

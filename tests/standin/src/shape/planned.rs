@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use super::NAME;
 use super::collapse::{DOTS, collapse, is_keyword};
 
-/// Returns whether the words end with something whose cast says the type of a column of a table.
+/// Returns whether the words end with a value or an input: its cast says the type of a column of a table.
 pub fn is_input(words: &[String]) -> bool {
     match words {
-        [.., last] if last == "$" => true,
+        [.., last] if last == "$" || last == "?" => true,
         [.., row, dot, name] => row == "v" && dot == "." && (name == "k#" || name == "c#"),
         _ => false,
     }
@@ -41,7 +41,7 @@ fn dots(words: &[String]) -> Vec<String> {
 /// `v.c#::_`
 fn ends_with_cast_input(words: &[String]) -> bool {
     let Some(rest) = words.strip_suffix(&["::".to_owned(), "_".to_owned()]) else { return false };
-    rest.last().is_some_and(|last| last != "$") && is_input(rest)
+    rest.last().is_some_and(|last| last != "$" && last != "?") && is_input(rest)
 }
 
 /// Conditions on columns of `t` that are joined by AND are put in order, and each is there once.
@@ -93,7 +93,8 @@ fn condition(words: &[String], start: usize) -> Option<usize> {
     let length = words[start..].iter().position(over).unwrap_or(words.len() - start);
     let end = start + length;
     // NULL is the last word of its condition.
-    Some(if words.get(end).is_some_and(|word| word == "null") { end + 1 } else { end })
+    let end = if words.get(end).is_some_and(|word| word == "null") { end + 1 } else { end };
+    Some(if words.get(end).is_some_and(|word| word == DOTS) { end + 1 } else { end })
 }
 
 #[cfg(test)]
@@ -131,6 +132,15 @@ mod tests {
         assert_eq!(one, "select t.\"_\" from \"_\" as t where t.\"_\" = $::_... and t.\"_\" is null... limit ?");
         assert_eq!(one, find("t.\"a\" IS NULL AND t.\"b\" = $1::STRING::BOOL AND t.\"c\" IS NULL"));
         assert_ne!(one, find("t.\"a\" IS NULL"));
+        assert_eq!(find("t.\"a\" IS NULL"), find("t.\"a\" IS NULL AND t.\"b\" IS NULL"));
+    }
+
+    #[test]
+    fn the_columns_of_a_key_are_no_part_of_a_shape() {
+        let after = |key: &str, values: &str| shape_of(&format!("DELETE FROM \"t\" WHERE ({key}) > ({values})"));
+        let one = after("\"a\"", "'5'::INT8");
+        assert_eq!(one, "delete from \"_\" where (\"_\"...) > (?::_...)");
+        assert_eq!(one, after("\"a\", \"b\"", "'5'::INT8, 'x'::STRING"));
     }
 
     #[test]

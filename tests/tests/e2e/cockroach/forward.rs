@@ -75,6 +75,28 @@ fn truncate_arrives_as_delete_when_told_to() {
 }
 
 #[test]
+fn a_table_of_more_rows_than_a_commit_may_have_is_copied_in_pieces_and_copied_again() {
+    let migration = Migration::to_cockroach("crdb_pieces");
+    migration.both("CREATE TABLE t (a TEXT, b INT8, n INT4, PRIMARY KEY (a, b)); CREATE TABLE bag (n INT4)");
+    migration.source.sql(
+        "ALTER TABLE bag REPLICA IDENTITY FULL; INSERT INTO bag SELECT 1 FROM generate_series(1, 21000);
+         INSERT INTO t SELECT 'k' || i % 7, i, i FROM generate_series(1, 50000) i",
+    );
+    let engine = migration.start_streaming();
+    migration.source.sql("UPDATE t SET n = -1 WHERE b % 100 = 0");
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+    migration.target.sql("UPDATE t SET n = 7 WHERE b < 100; DELETE FROM t WHERE b > 49000; DELETE FROM bag");
+    let mut engine = migration.start_with(&["--recopy=public.t", "--recopy=public.bag"]);
+    migration.wait_state(&mut engine, "streaming");
+    migration.source.sql("DELETE FROM t WHERE b % 1000 = 1");
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+}
+
+#[test]
 fn a_commit_whose_answer_was_lost_is_applied_once() {
     let proxy = Proxy::start(cockroach_server().port());
     let migration = Migration::to_cockroach("crdb_lost").target_via(&proxy);

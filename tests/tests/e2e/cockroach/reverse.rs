@@ -102,6 +102,32 @@ fn rows_written_while_the_copy_reads_are_neither_lost_nor_doubled() {
 }
 
 #[test]
+fn tables_are_read_in_ranges_of_any_key_and_copied_again() {
+    let migration = Migration::from_cockroach("crdb_ranges").options(["--copy-chunk-bytes=16KiB"]);
+    migration.both(
+        "CREATE TABLE t (a TEXT, at TIMESTAMPTZ, n INT4, note TEXT, PRIMARY KEY (at, a)); CREATE TABLE bag (n INT4);
+         CREATE TABLE lone (id INT8 PRIMARY KEY)",
+    );
+    migration.source.sql(
+        "INSERT INTO t SELECT 'k' || (i % 7)::TEXT, '2020-01-01'::TIMESTAMPTZ + (i / 7) * '1 second'::INTERVAL, i, 'x'
+           FROM generate_series(1, 6000) AS g (i);
+         INSERT INTO bag SELECT 1 FROM generate_series(1, 5000) AS g (i);
+         INSERT INTO lone SELECT i FROM generate_series(1, 5000) AS g (i)",
+    );
+    let engine = migration.start_streaming();
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+    migration.target.sql("DELETE FROM t WHERE n % 2 = 0; DELETE FROM bag");
+    let mut engine = migration.start_with(&["--recopy=public.t", "--recopy=public.bag"]);
+    migration.wait_state(&mut engine, "streaming");
+    migration.source.sql("DELETE FROM t WHERE n % 1000 = 1; INSERT INTO lone VALUES (-1)");
+    migration.drain();
+    migration.assert_equal();
+    engine.stop();
+}
+
+#[test]
 fn an_idle_source_moves_the_checkpoint() {
     let migration = Migration::from_cockroach("crdb_idle").options(["--idle-checkpoint-every=200ms"]);
     migration.both(TABLE);
