@@ -76,7 +76,7 @@ impl MemoryHistory {
     pub fn commit(&self, changes: Vec<Change>) -> Position {
         self.append(|position| {
             let changes = Changes::Memory(changes.into());
-            Event::Commit(Transaction { position, committed_at: Timestamp(0), changes })
+            Event::Commit(Transaction { position, committed_at: Timestamp(0), xid: None, changes })
         })
     }
 

@@ -18,6 +18,10 @@ pub struct Transaction {
     pub position: Position,
     /// Commit time by the source's clock.
     pub committed_at: Timestamp,
+    /// PostgreSQL: the id of the top-level transaction, without the epoch. By it a snapshot says whether it sees the
+    /// transaction, which positions do not: transactions become visible in another order than they commit. `None`
+    /// where the source has no such ids.
+    pub xid: Option<u32>,
     /// In memory or spooled to disk, read in order: a transaction may be larger than memory.
     pub changes: Changes,
 }

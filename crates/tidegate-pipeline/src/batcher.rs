@@ -1,13 +1,22 @@
 //! Decides which transactions are written together, and when.
 //!
 //! Larger batches fold better; smaller ones are visible sooner. So an applier that has nothing to do takes what is there
-//! at once, and only a busy one lets a batch grow. Pure: the clock is passed in.
+//! at once, and only a busy one lets a batch grow. A [`Gate`] says how far it may go. Pure: the clock is passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_model::{Batch, Changes, Event, Position, Problem, Span, Transaction};
+use tidegate_model::{Batch, Change, Changes, Event, Position, Problem, Span, Transaction};
 use tokio::time::Instant;
+
+use crate::gate::{Gate, Pending};
+
+/// How much is read ahead while a gate keeps batches back: much more than a batch, so that a hold of some seconds does
+/// not stop the reading, and not so much that memory is not bounded.
+const HELD_BYTES_MAX: u64 = 64 << 20;
+/// Ids of transactions that are remembered once they were given to the applier. One that is older and still not visible
+/// at the source waits for a synchronous standby.
+const XIDS_REMEMBERED: usize = 65_536;
 
 /// When a batch closes, and how often an idle stream moves its checkpoint.
 #[derive(Debug, Clone)]
@@ -43,30 +52,49 @@ impl Default for BatchLimits {
 #[derive(Debug)]
 pub(crate) struct Batcher {
     limits: BatchLimits,
-    closed: VecDeque<Batch>,
-    open: Vec<Transaction>,
-    open_bytes: u64,
+    gate: Gate,
+    /// What was received and not taken yet, in commit order.
+    queue: VecDeque<Transaction>,
+    /// What the queue holds in memory.
+    queue_bytes: u64,
+    /// Transactions of the queue that are on disk.
+    queue_spooled: usize,
+    /// Since when there is something in the queue.
     opened_at: Instant,
-    /// Where the next batch begins: the end of the last closed one.
+    /// Where the next batch begins: the end of the last one.
     after: Position,
     /// Everything at or before it has been received.
     received: Position,
     /// When the checkpoint was last sent on its way. `None`: not since the start, so that the first watermark moves it.
     moved_at: Option<Instant>,
+    /// The ids of the last transactions that were taken, the newest last.
+    taken: VecDeque<u32>,
 }
 
 impl Batcher {
     pub(crate) fn new(limits: BatchLimits, start: Position, now: Instant) -> Self {
         Batcher {
             limits,
-            closed: VecDeque::new(),
-            open: Vec::new(),
-            open_bytes: 0,
+            gate: Gate::Open,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            queue_spooled: 0,
             opened_at: now,
             after: start.clone(),
             received: start,
             moved_at: None,
+            taken: VecDeque::new(),
         }
+    }
+
+    /// Says how far batches may go from now on.
+    pub(crate) fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+    }
+
+    /// Returns how far batches may go.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Returns up to where everything has been received.
@@ -74,9 +102,27 @@ impl Batcher {
         &self.received
     }
 
+    /// Returns how many transactions were received and not taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns what was received and not taken, in commit order.
+    pub(crate) fn pending(&self) -> Vec<Pending> {
+        self.queue.iter().map(Pending::of).collect()
+    }
+
+    /// Returns the ids of the transactions that were taken last, the newest last.
+    pub(crate) fn taken(&self) -> Vec<u32> {
+        self.taken.iter().copied().collect()
+    }
+
     /// Returns whether the next event may be taken from the source.
     pub(crate) fn has_room(&self) -> bool {
-        self.closed.is_empty() && !self.is_full()
+        match self.gate {
+            Gate::Open => self.queue_spooled == 0 && !self.is_full(),
+            Gate::Held | Gate::Until(_) | Gate::Parked => self.queue_bytes < HELD_BYTES_MAX,
+        }
     }
 
     /// Takes an event. A source that goes back would make rows appear twice, so that is a bug, not a skip.
@@ -87,19 +133,16 @@ impl Batcher {
                     return Err(went_back(&transaction.position, &self.received));
                 }
                 self.received = transaction.position.clone();
-                // A transaction on disk may take minutes: what came before it becomes durable first.
-                if matches!(transaction.changes, Changes::Spooled(_)) {
-                    self.close();
+                // A parked stream applies nothing, and what changes no row needs no applying.
+                if self.gate == Gate::Parked && self.queue.is_empty() && changes_no_row(&transaction) {
+                    return Ok(());
                 }
-                if self.open.is_empty() {
+                if self.queue.is_empty() {
                     self.opened_at = now;
                 }
-                self.open_bytes += transaction.changes.bytes();
-                let alone = matches!(transaction.changes, Changes::Spooled(_));
-                self.open.push(transaction);
-                if alone {
-                    self.close();
-                }
+                self.queue_bytes += transaction.changes.memory_bytes();
+                self.queue_spooled += usize::from(is_spooled(&transaction));
+                self.queue.push_back(transaction);
             }
             Event::Watermark(position) => {
                 if !self.received.is_at_or_before(&position) {
@@ -116,12 +159,27 @@ impl Batcher {
         if in_flight >= self.limits.in_flight_max {
             return None;
         }
-        if !self.closed.is_empty() || self.is_full() {
-            return Some(self.opened_at);
+        match &self.gate {
+            Gate::Held => None,
+            Gate::Until(limit) => self.is_short_of(limit).then_some(self.opened_at),
+            Gate::Parked if !self.queue.is_empty() => None,
+            Gate::Parked | Gate::Open if self.queue.is_empty() => self.watermark_due(in_flight),
+            Gate::Parked | Gate::Open => {
+                let wait = in_flight > 0 && self.queue_spooled == 0 && !self.is_full();
+                Some(if wait { self.opened_at + self.limits.flush_after } else { self.opened_at })
+            }
         }
-        if !self.open.is_empty() {
-            return Some(if in_flight == 0 { self.opened_at } else { self.opened_at + self.limits.flush_after });
+    }
+
+    /// Returns whether something up to `limit` has been received and not been taken.
+    fn is_short_of(&self, limit: &Position) -> bool {
+        match self.queue.front() {
+            Some(next) if next.position.is_at_or_before(limit) => true,
+            _ => self.after < *limit && limit.is_at_or_before(&self.received),
         }
+    }
+
+    fn watermark_due(&self, in_flight: usize) -> Option<Instant> {
         if in_flight > 0 || self.received == self.after {
             return None;
         }
@@ -135,34 +193,70 @@ impl Batcher {
     /// Returns the next batch. Without transactions it only moves the checkpoint.
     pub(crate) fn take(&mut self, now: Instant) -> Batch {
         self.moved_at = Some(now);
-        if self.closed.is_empty() {
-            self.close_until_received();
+        let mut transactions: Vec<Transaction> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.queue.front() {
+            let full = bytes >= self.limits.bytes_max || transactions.len() >= self.limits.transactions_max;
+            // A transaction on disk may take minutes: what came before it becomes durable first.
+            let alone = is_spooled(next) && !transactions.is_empty();
+            if full || alone || !self.gate.lets(&next.position) {
+                break;
+            }
+            let next = self.queue.pop_front().expect("the front is there");
+            bytes += next.changes.memory_bytes();
+            let spooled = is_spooled(&next);
+            self.queue_spooled -= usize::from(spooled);
+            self.remember(next.xid);
+            transactions.push(next);
+            if spooled {
+                break;
+            }
         }
-        self.closed.pop_front().expect("closing leaves a batch")
+        self.queue_bytes -= bytes;
+        let until = self.end_of(transactions.last());
+        let span = Span { after: std::mem::replace(&mut self.after, until.clone()), until };
+        Batch { span, transactions }
+    }
+
+    /// Returns where a batch ends whose last transaction is `last`: there, or as far after it as no transaction is
+    /// known, so that an empty stretch needs no write of its own.
+    fn end_of(&self, last: Option<&Transaction>) -> Position {
+        let next = self.queue.front().map(|next| &next.position);
+        if let Gate::Until(limit) = &self.gate
+            && limit.is_at_or_before(&self.received)
+            && next.is_none_or(|next| !next.is_at_or_before(limit))
+        {
+            return limit.clone();
+        }
+        match (next, last) {
+            (None, _) => self.received.clone(),
+            (Some(_), Some(last)) => last.position.clone(),
+            (Some(_), None) => self.after.clone(),
+        }
+    }
+
+    fn remember(&mut self, xid: Option<u32>) {
+        let Some(xid) = xid else { return };
+        if self.taken.len() == XIDS_REMEMBERED {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(xid);
     }
 
     fn is_full(&self) -> bool {
-        self.open_bytes >= self.limits.bytes_max || self.open.len() >= self.limits.transactions_max
+        self.queue_bytes >= self.limits.bytes_max || self.queue.len() >= self.limits.transactions_max
     }
+}
 
-    /// Closes the open batch at its last transaction.
-    fn close(&mut self) {
-        if let Some(last) = self.open.last() {
-            let until = last.position.clone();
-            self.close_at(until);
-        }
-    }
+fn is_spooled(transaction: &Transaction) -> bool {
+    matches!(transaction.changes, Changes::Spooled(_))
+}
 
-    /// Closes the open batch at the last watermark, so that an empty stretch after it needs no write of its own.
-    fn close_until_received(&mut self) {
-        self.close_at(self.received.clone());
-    }
-
-    fn close_at(&mut self, until: Position) {
-        let span = Span { after: self.after.clone(), until };
-        self.after = span.until.clone();
-        self.open_bytes = 0;
-        self.closed.push_back(Batch { span, transactions: std::mem::take(&mut self.open) });
+/// Returns whether a transaction holds nothing but messages.
+fn changes_no_row(transaction: &Transaction) -> bool {
+    match &transaction.changes {
+        Changes::Memory(changes) => changes.iter().all(|change| matches!(change, Change::Message { .. })),
+        Changes::Spooled(_) => false,
     }
 }
 
@@ -197,12 +291,12 @@ mod tests {
     fn commit(lsn: u64) -> Event {
         let change = Change::Message { prefix: "tidegate".into(), content: vec![0; 100].into() };
         let changes = Changes::Memory(Arc::from([change]));
-        Event::Commit(Transaction { position: at(lsn), committed_at: Timestamp(0), changes })
+        Event::Commit(Transaction { position: at(lsn), committed_at: Timestamp(0), xid: None, changes })
     }
 
     fn giant(lsn: u64) -> Event {
         let changes = Changes::Spooled(Arc::new(OnDisk));
-        Event::Commit(Transaction { position: at(lsn), committed_at: Timestamp(0), changes })
+        Event::Commit(Transaction { position: at(lsn), committed_at: Timestamp(0), xid: None, changes })
     }
 
     fn batcher(now: Instant) -> Batcher {
@@ -279,5 +373,51 @@ mod tests {
             batcher.push(commit(12), now).unwrap();
             assert_eq!(batcher.push(bad, now).unwrap_err().code, "PL001");
         }
+    }
+
+    #[test]
+    fn a_held_stream_reads_on_and_takes_nothing() {
+        let now = Instant::now();
+        let mut batcher = batcher(now);
+        batcher.set_gate(Gate::Held);
+        for lsn in 11..20 {
+            batcher.push(commit(lsn), now).unwrap();
+        }
+        assert!(batcher.has_room() && batcher.due(0).is_none());
+        assert_eq!(batcher.pending().len(), 9);
+    }
+
+    #[test]
+    fn the_last_batch_is_cut_exactly_where_the_gate_says() {
+        let now = Instant::now();
+        for (limit, ends) in [(14, vec![13, 14]), (16, vec![13, 16]), (10, vec![]), (20, vec![13, 20])] {
+            let mut batcher = batcher(now);
+            batcher.set_gate(Gate::Until(at(limit)));
+            for lsn in [11, 12, 13, 14, 15] {
+                batcher.push(commit(lsn), now).unwrap();
+            }
+            let later = if limit < 20 { [giant(17), commit(18)] } else { [giant(21), commit(22)] };
+            for event in later {
+                batcher.push(event, now).unwrap();
+            }
+            let mut ended = Vec::new();
+            while batcher.due(0).is_some() {
+                ended.push(batcher.take(now).span.until);
+            }
+            assert_eq!(ended, ends.into_iter().map(at).collect::<Vec<_>>(), "up to {limit}");
+        }
+    }
+
+    #[test]
+    fn a_parked_stream_moves_over_watermarks_and_stops_at_a_transaction() {
+        let now = Instant::now();
+        let mut batcher = batcher(now);
+        batcher.set_gate(Gate::Parked);
+        batcher.push(commit(11), now).unwrap();
+        batcher.push(Event::Watermark(at(15)), now).unwrap();
+        assert!(batcher.due(0).is_some() && batcher.take(now).span.until == at(15));
+        batcher.push(giant(20), now).unwrap();
+        batcher.push(Event::Watermark(at(30)), now).unwrap();
+        assert_eq!((batcher.due(0), batcher.waiting()), (None, 1));
     }
 }

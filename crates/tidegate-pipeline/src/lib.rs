@@ -9,9 +9,11 @@
 //! ```
 
 mod batcher;
+mod gate;
 mod pipeline;
 
 pub mod copy;
 
 pub use batcher::BatchLimits;
-pub use pipeline::{Ended, Pipeline, Progress};
+pub use gate::{Gate, Handle, Pending, Queue};
+pub use pipeline::{Ended, Observer, Pipeline, Progress};

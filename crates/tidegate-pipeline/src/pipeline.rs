@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_model::{Applier, Checkpoint, Event, Position, Problem, Source, Span, Timestamp};
-use tokio::sync::watch;
+use tidegate_model::{Applier, Batch, Checkpoint, Event, Position, Problem, Source, Span, Timestamp};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::batcher::{BatchLimits, Batcher};
+use crate::gate::{Gate, Handle, Question, Queue};
 
 /// How long a stop waits for batches that are under way. They are whole transactions at the target: what is not durable
 /// by then is rolled back there and read again at the next start.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Questions that wait for the loop.
+const QUESTIONS_MAX: usize = 8;
 
 /// How far a pipeline is.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +32,10 @@ pub struct Progress {
     pub transactions: u64,
     /// Batches given to the applier and not yet durable.
     pub in_flight: usize,
+    /// Transactions that were received and not given to the applier.
+    pub pending: usize,
+    /// How far batches may go, as the loop has taken note of it.
+    pub gate: Gate,
 }
 
 /// Why a pipeline ended without an error.
@@ -39,6 +47,9 @@ pub struct Ended {
     pub clean: bool,
 }
 
+/// Sees every batch that is given to the applier.
+pub type Observer = Box<dyn FnMut(&Batch) + Send>;
+
 #[derive(Debug)]
 struct InFlight {
     span: Span,
@@ -47,7 +58,6 @@ struct InFlight {
 }
 
 /// One direction of one migration, running.
-#[derive(Debug)]
 pub struct Pipeline<S, A> {
     source: S,
     applier: A,
@@ -58,6 +68,16 @@ pub struct Pipeline<S, A> {
     durable: Position,
     in_flight: VecDeque<InFlight>,
     progress: watch::Sender<Progress>,
+    gate: watch::Receiver<Gate>,
+    questions: mpsc::Receiver<Question>,
+    handle: Handle,
+    observer: Option<Observer>,
+}
+
+impl<S, A> std::fmt::Debug for Pipeline<S, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("progress", &*self.progress.borrow()).finish_non_exhaustive()
+    }
 }
 
 impl<S: Source, A: Applier> Pipeline<S, A> {
@@ -69,7 +89,13 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
             oldest_waiting: None,
             transactions: 0,
             in_flight: 0,
+            pending: 0,
+            gate: Gate::Open,
         };
+        let progress = watch::Sender::new(progress);
+        let (gates, gate) = watch::channel(Gate::Open);
+        let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
+        let handle = Handle::new(gates, progress.subscribe(), asked);
         Pipeline {
             source,
             applier,
@@ -77,8 +103,23 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
             checkpoint: Checkpoint { applied: start.clone() },
             durable: start,
             in_flight: VecDeque::new(),
-            progress: watch::Sender::new(progress),
+            progress,
+            gate,
+            questions,
+            handle,
+            observer: None,
         }
+    }
+
+    /// Shows every batch that is given to the applier to `observer`, before it is.
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Returns what steers the pipeline.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Returns a view of how far the pipeline is.
@@ -93,12 +134,16 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
 
     /// Runs until `stop` is cancelled or something definite happens. Not to be called again after that.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<Ended, Problem> {
+        self.take_gate();
         loop {
             let due = self.batcher.due(self.in_flight.len());
             let room = self.batcher.has_room();
             tokio::select! {
                 biased; // stop first, then finished batches, then new input
                 () = stop.cancelled() => return self.finish().await,
+                // The sender is ours: it goes with us.
+                Ok(()) = self.gate.changed() => self.take_gate(),
+                Some(question) = self.questions.recv() => self.answer(question),
                 durable = self.applier.durable(&self.durable), if !self.in_flight.is_empty() => {
                     self.acknowledge(durable?).await?;
                 }
@@ -109,8 +154,23 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
         }
     }
 
+    fn take_gate(&mut self) {
+        let gate = self.gate.borrow_and_update().clone();
+        debug!(?gate, "gate set");
+        self.batcher.set_gate(gate);
+    }
+
+    fn answer(&self, question: Question) {
+        let received = self.batcher.received().clone();
+        // Who asked may have gone.
+        let _ = question.send(Queue { received, pending: self.batcher.pending(), taken: self.batcher.taken() });
+    }
+
     async fn submit(&mut self) -> Result<(), Problem> {
         let batch = self.batcher.take(Instant::now());
+        if let Some(observer) = &mut self.observer {
+            observer(&batch);
+        }
         let first_committed_at = batch.transactions.first().map(|transaction| transaction.committed_at);
         let transactions = batch.transactions.len() as u64;
         debug!(until = %batch.span.until, transactions, bytes = batch.memory_bytes(), "batch submitted");
@@ -161,6 +221,8 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
             progress.applied = self.durable.clone();
             progress.received = self.batcher.received().clone();
             progress.in_flight = self.in_flight.len();
+            progress.pending = self.batcher.waiting();
+            progress.gate = self.batcher.gate().clone();
             progress.oldest_waiting = self.in_flight.iter().find_map(|batch| batch.first_committed_at);
             before != *progress
         });

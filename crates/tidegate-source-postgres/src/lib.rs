@@ -17,6 +17,7 @@ pub mod assembly;
 pub mod catalog;
 pub mod check;
 pub mod copy;
+pub mod fence;
 pub mod history;
 pub mod pgoutput;
 mod problem;

@@ -5,7 +5,7 @@
 //! - [`applier`]: writes batches with their checkpoint in one transaction, several under way.
 //! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
-//! - [`requests`]: what commands want from the owner of a stream.
+//! - [`requests`]: what commands want from the owner of a stream. [`snapshot`]: a view of the target at its checkpoint.
 
 pub mod applier;
 pub mod catalog;
@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod plan;
 pub mod quote;
 pub mod requests;
+pub mod snapshot;
 pub mod state;
 pub mod triggers;
 

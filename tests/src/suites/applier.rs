@@ -47,8 +47,12 @@ fn later(position: &Position, bytes: u64) -> Position {
 }
 
 fn batch(after: &Position, until: &Position, changes: Vec<Change>) -> Batch {
-    let transaction =
-        Transaction { position: until.clone(), committed_at: Timestamp(0), changes: Changes::Memory(changes.into()) };
+    let transaction = Transaction {
+        position: until.clone(),
+        committed_at: Timestamp(0),
+        xid: None,
+        changes: Changes::Memory(changes.into()),
+    };
     Batch { span: Span { after: after.clone(), until: until.clone() }, transactions: vec![transaction] }
 }
 

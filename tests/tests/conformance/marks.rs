@@ -280,7 +280,7 @@ fn batches(start: &Position, table: &Arc<SourceTable>) -> Vec<Batch> {
         let until = Position::postgres(Lsn(after.lsn().unwrap().0 + 100));
         let span = Span { after: std::mem::replace(&mut after, until.clone()), until: until.clone() };
         let changes = Changes::Memory(changes.into());
-        let transaction = Transaction { position: until, committed_at: Timestamp(0), changes };
+        let transaction = Transaction { position: until, committed_at: Timestamp(0), xid: None, changes };
         let transactions = if transaction.changes.bytes() == 0 { vec![] } else { vec![transaction] };
         Batch { span, transactions }
     };

@@ -78,7 +78,7 @@ impl Assembly {
             Changes::Memory(entries.filter_map(|entry| change(&tables, entry)).collect())
         };
         let position = Position::cockroach(self.at);
-        Ok(Event::Commit(Transaction { position, committed_at: committed_at(self.at), changes }))
+        Ok(Event::Commit(Transaction { position, committed_at: committed_at(self.at), xid: None, changes }))
     }
 }
 

@@ -137,7 +137,7 @@ impl Assembler {
                     Ok(())
                 }
             }
-            Message::Begin { final_lsn, .. } => self.begin(payload, final_lsn),
+            Message::Begin { final_lsn, xid, .. } => self.begin(payload, final_lsn, xid),
             Message::Commit(commit) => self.commit(payload, commit, out),
             Message::Relation { table, .. } => {
                 self.describe(table);
@@ -198,9 +198,9 @@ impl Assembler {
         }
     }
 
-    fn begin(&mut self, payload: &[u8], final_lsn: Lsn) -> Result<(), AssemblyError> {
+    fn begin(&mut self, payload: &[u8], final_lsn: Lsn, xid: u32) -> Result<(), AssemblyError> {
         let Block::None = self.block else { return Err(self.out_of_order(payload)) };
-        self.block = Block::Plain(PlainTransaction::new(final_lsn, std::mem::take(&mut self.spare)));
+        self.block = Block::Plain(PlainTransaction::new(final_lsn, xid, std::mem::take(&mut self.spare)));
         Ok(())
     }
 
@@ -240,10 +240,10 @@ impl Assembler {
             return Err(AssemblyError::OtherCommit { began: transaction.final_lsn, committed: commit.lsn });
         }
         if !self.was_applied(commit)? {
-            let writer = transaction.writer;
+            let (writer, xid) = (transaction.writer, transaction.xid);
             let (changes, spare) = transaction.finish()?;
             self.spare = spare;
-            self.emit(commit, writer, changes, out);
+            self.emit(commit, xid, writer, changes, out);
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Assembler {
         self.relations.describe_all(transaction.relations);
         if !applied {
             let changes = transaction.log.finish(transaction.aborted)?;
-            self.emit(commit, transaction.writer, changes, out);
+            self.emit(commit, xid, transaction.writer, changes, out);
         }
         Ok(())
     }
@@ -312,12 +312,12 @@ impl Assembler {
         Ok(false)
     }
 
-    fn emit(&mut self, commit: CommitPoint, writer: Writer, changes: Option<Changes>, out: &mut Vec<Event>) {
+    fn emit(&mut self, commit: CommitPoint, xid: u32, writer: Writer, changes: Option<Changes>, out: &mut Vec<Event>) {
         self.dropped += u64::from(writer == Writer::Us);
         let Some(changes) = changes else { return self.watermark(commit.end_lsn, out) };
         self.emitted = commit.end_lsn;
         let (position, committed_at) = (Position::postgres(commit.end_lsn), commit.committed_at);
-        out.push(Event::Commit(Transaction { position, committed_at, changes }));
+        out.push(Event::Commit(Transaction { position, committed_at, xid: Some(xid), changes }));
     }
 
     fn watermark(&mut self, lsn: Lsn, out: &mut Vec<Event>) {

@@ -13,6 +13,7 @@ const SPARE_CHANGES_MAX: usize = 4096;
 pub(super) struct PlainTransaction {
     /// By its Begin message, for its Commit to agree with.
     pub(super) final_lsn: Lsn,
+    pub(super) xid: u32,
     pub(super) writer: Writer,
     body: Body,
 }
@@ -25,8 +26,8 @@ enum Body {
 
 impl PlainTransaction {
     /// Begins, in the room of an earlier transaction.
-    pub(super) fn new(final_lsn: Lsn, spare: Vec<Change>) -> Self {
-        PlainTransaction { final_lsn, writer: Writer::default(), body: Body::Memory { changes: spare, bytes: 0 } }
+    pub(super) fn new(final_lsn: Lsn, xid: u32, spare: Vec<Change>) -> Self {
+        PlainTransaction { final_lsn, xid, writer: Writer::default(), body: Body::Memory { changes: spare, bytes: 0 } }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {

@@ -133,7 +133,7 @@ mod tests {
     fn transaction(lsn: u64, changes: usize) -> Transaction {
         let change = Change::Message { prefix: "tidegate".into(), content: bytes::Bytes::new() };
         let changes = Changes::Memory(vec![change; changes].into());
-        Transaction { position: at(lsn), committed_at: Timestamp(0), changes }
+        Transaction { position: at(lsn), committed_at: Timestamp(0), xid: None, changes }
     }
 
     fn job(sizes: &[usize]) -> Job {

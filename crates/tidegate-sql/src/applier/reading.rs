@@ -159,7 +159,8 @@ mod tests {
         let changes = Changes::Memory((0..changes).map(message).collect());
         let position = Position::postgres(Lsn(20));
         let after = if part == 0 { Position::postgres(Lsn(10)) } else { Position { part, ..position.clone() } };
-        let transactions = vec![Transaction { position: position.clone(), committed_at: Timestamp(0), changes }];
+        let transactions =
+            vec![Transaction { position: position.clone(), committed_at: Timestamp(0), xid: None, changes }];
         Batch { span: Span { after, until: position }, transactions }
     }
 

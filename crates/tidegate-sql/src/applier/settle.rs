@@ -43,8 +43,12 @@ mod tests {
 
     /// Batches (10, 20], (20, 30] and (30, 40] with transactions at 12, 15, 20 and so on.
     fn jobs() -> VecDeque<Job> {
-        let transaction =
-            |lsn| Transaction { position: at(lsn), committed_at: Timestamp(0), changes: Changes::Memory(Arc::new([])) };
+        let transaction = |lsn| Transaction {
+            position: at(lsn),
+            committed_at: Timestamp(0),
+            xid: None,
+            changes: Changes::Memory(Arc::new([])),
+        };
         let batch = |after: u64| Batch {
             span: Span { after: at(after), until: at(after + 10) },
             transactions: vec![transaction(after + 2), transaction(after + 5), transaction(after + 10)],

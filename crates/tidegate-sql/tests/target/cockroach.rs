@@ -121,7 +121,7 @@ impl SpooledChanges for Handle {
 fn spooled(after: Position, until: u64, count: u64, make: impl Fn(u64) -> Change + Send + Sync + 'static) -> Batch {
     let made = Handle(Arc::new(Made { count, make: Box::new(make) }));
     let changes = Changes::Spooled(Arc::new(made));
-    let transactions = vec![Transaction { position: at(until), committed_at: Timestamp(0), changes }];
+    let transactions = vec![Transaction { position: at(until), committed_at: Timestamp(0), xid: None, changes }];
     Batch { span: Span { after, until: at(until) }, transactions }
 }
 

@@ -127,7 +127,12 @@ pub fn remember(seen: &Arc<std::sync::Mutex<Vec<Waiting>>>) -> impl FnMut(&Waiti
 
 /// A transaction in memory that ends at `lsn`.
 pub fn transaction(lsn: u64, changes: Vec<Change>) -> Transaction {
-    Transaction { position: at(lsn), committed_at: Timestamp(lsn as i64), changes: Changes::Memory(changes.into()) }
+    Transaction {
+        position: at(lsn),
+        committed_at: Timestamp(lsn as i64),
+        xid: None,
+        changes: Changes::Memory(changes.into()),
+    }
 }
 
 /// A batch after `after` up to its last transaction.

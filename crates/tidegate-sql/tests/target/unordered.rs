@@ -25,7 +25,7 @@ fn table() -> (TableRoute, Changing) {
 }
 
 fn transaction(wall: u64, changes: Vec<Change>) -> Transaction {
-    Transaction { position: hlc(wall), committed_at: Timestamp(0), changes: Changes::Memory(changes.into()) }
+    Transaction { position: hlc(wall), committed_at: Timestamp(0), xid: None, changes: Changes::Memory(changes.into()) }
 }
 
 fn batch(after: u64, transactions: Vec<Transaction>) -> Batch {
