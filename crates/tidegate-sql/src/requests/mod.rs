@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   command:  ask(id, kind, arguments) ------> asked --> running --> done: wait(id) reads the answer
-//!   owner:    serve_drains: claims, acts, answers ----------^           (polled, so that no port is needed)
+//!   owner:    serve: claims, gives to a doer, passes on what it says ----^  (polled, so that no port is needed)
 //! ```
 //!
 //! Asking twice with one id does it once.
@@ -20,13 +20,16 @@ use tokio_postgres::types::ToSql;
 use crate::retry;
 use crate::state::{StateKey, failed};
 
-pub use serve::{RequestServer, serve_drains};
+pub use serve::{RequestServer, Taken, drain_position, refusal, serve, unknown_kind};
 
 /// How often a command looks for its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The request that is answered once the checkpoint has reached `arguments.position`.
 pub const DRAIN: &str = "drain";
+
+/// The request that compares source and target at one position.
+pub const VERIFY: &str = "verify";
 
 /// What a command wants from the owner.
 #[derive(Clone, Debug, PartialEq)]

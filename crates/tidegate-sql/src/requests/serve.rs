@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{Position, Problem};
-use tokio::sync::watch;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::{DRAIN, Request};
+use super::Request;
 use crate::retry;
 use crate::state::{Lease, failed};
 
@@ -97,17 +98,61 @@ impl<'a> RequestServer<'a> {
     }
 }
 
-/// Answers requests to drain until `stop`: each once `applied` has reached its position. Other requests are answered
-/// with an error. Connects again for as long as it takes.
-pub async fn serve_drains(
-    settings: Settings,
-    lease: Lease,
-    applied: watch::Receiver<Position>,
-    stop: CancellationToken,
-) {
+/// A request that was taken, on its way to whoever does it. Dropped without an answer, it is answered with an error.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is asked.
+    pub request: Request,
+    progress: watch::Sender<Option<Value>>,
+    answer: oneshot::Sender<Value>,
+}
+
+impl Taken {
+    /// Says how far it is. Who asked sees the last word only.
+    pub fn progress(&self, progress: Value) {
+        self.progress.send_replace(Some(progress));
+    }
+
+    /// Answers it.
+    pub fn answer(self, answer: Value) {
+        // The server of requests ends with the stream; the next owner takes the request again.
+        let _ = self.answer.send(answer);
+    }
+
+    /// Answers it with a problem.
+    pub fn refuse(self, problem: &Problem) {
+        self.answer(refusal(problem));
+    }
+}
+
+/// Returns the answer that tells a problem.
+pub fn refusal(problem: &Problem) -> Value {
+    let Problem { code, what, why, next, .. } = problem;
+    json!({ "error": { "code": code, "what": what, "why": why, "next": next } })
+}
+
+/// A request that somebody does.
+#[derive(Debug)]
+struct Doing {
+    id: String,
+    progress: watch::Receiver<Option<Value>>,
+    answer: oneshot::Receiver<Value>,
+}
+
+impl Doing {
+    fn begin(request: Request) -> (Taken, Doing) {
+        let (id, (progress, seen), (answer, answered)) = (request.id.clone(), watch::channel(None), oneshot::channel());
+        (Taken { request, progress, answer }, Doing { id, progress: seen, answer: answered })
+    }
+}
+
+/// Gives every request of a stream to `doers` and passes on what they say, until `stop`. Connects again for as long as
+/// it takes.
+pub async fn serve(settings: Settings, lease: Lease, doers: mpsc::Sender<Taken>, stop: CancellationToken) {
+    let mut doing = Vec::new();
     let serving = async {
         loop {
-            if let Err(problem) = serve_over_one_session(&settings, &lease, &applied).await {
+            if let Err(problem) = serve_over_one_session(&settings, &lease, &doers, &mut doing).await {
                 warn!(error = %problem.why, "requests cannot be looked for");
             }
             sleep(RECONNECT_AFTER).await;
@@ -122,44 +167,72 @@ pub async fn serve_drains(
 async fn serve_over_one_session(
     settings: &Settings,
     lease: &Lease,
-    applied: &watch::Receiver<Position>,
+    doers: &mpsc::Sender<Taken>,
+    doing: &mut Vec<Doing>,
 ) -> Result<(), Problem> {
     let session = Session::connect(settings, &lease.key.migration.application_name("requests")).await?;
     let server = RequestServer::begin(&session, lease).await?;
-    let mut waiting: Vec<(Request, Position)> = Vec::new();
     let mut ticks = interval(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         for request in server.claim().await? {
-            debug!(id = %request.id, kind = %request.kind, "request taken");
-            match drain_position(&request) {
-                Ok(position) => waiting.push((request, position)),
-                Err(answer) => server.answer(&request.id, &answer).await?,
+            // It was taken over an earlier session, and goes on.
+            if doing.iter().any(|known| known.id == request.id) {
+                continue;
             }
+            debug!(id = %request.id, kind = %request.kind, "request taken");
+            let (taken, begun) = Doing::begin(request);
+            doing.push(begun);
+            // Without doers it is dropped, and answered as such below.
+            let _ = doers.send(taken).await;
         }
-        let applied = applied.borrow().clone();
-        let (reached, still): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, position)| applied >= *position);
-        waiting = still;
-        for (request, position) in reached {
-            let answer = json!({ "position": position.to_string(), "applied_position": applied.to_string() });
-            server.answer(&request.id, &answer).await?;
-            info!(%position, %applied, "drained");
+        let mut index = 0;
+        while index < doing.len() {
+            if pass_on(&server, &mut doing[index]).await? {
+                doing.swap_remove(index);
+            } else {
+                index += 1;
+            }
         }
     }
 }
 
-/// Returns the position a drain waits for, or the answer that says that this is none.
-fn drain_position(request: &Request) -> Result<Position, Value> {
-    let refused = |what: String, why: &str| {
-        let next = "ask with a matching program";
-        json!({ "error": { "code": "ST015", "what": what, "why": why, "next": next } })
+/// Writes what is new of a request; returns whether it is answered.
+async fn pass_on(server: &RequestServer<'_>, doing: &mut Doing) -> Result<bool, Problem> {
+    let answer = match doing.answer.try_recv() {
+        Ok(answer) => answer,
+        Err(TryRecvError::Closed) => refusal(&dropped()),
+        Err(TryRecvError::Empty) => {
+            if doing.progress.has_changed().unwrap_or(false) {
+                let progress = doing.progress.borrow_and_update().clone();
+                server.progress(&doing.id, &progress.unwrap_or(Value::Null)).await?;
+            }
+            return Ok(false);
+        }
     };
-    if request.kind != DRAIN {
-        let what = format!("the owner does not know requests of kind \"{}\"", request.kind);
-        return Err(refused(what, "it is of another version than the command"));
-    }
+    server.answer(&doing.id, &answer).await?;
+    Ok(true)
+}
+
+/// Returns the position that a drain waits for, or the problem that says that this is none.
+pub fn drain_position(request: &Request) -> Result<Position, Problem> {
     let text = request.arguments["position"].as_str().unwrap_or_default();
     let why = "a drain waits for the checkpoint to reach a position";
-    text.parse().map_err(|_| refused("a drain without a position".to_owned(), why))
+    text.parse().map_err(|_| not_understood("a drain without a position".to_owned(), why))
+}
+
+/// Returns the problem of a request of a kind that nobody does.
+pub fn unknown_kind(request: &Request) -> Problem {
+    let what = format!("the owner does not know requests of kind \"{}\"", request.kind);
+    not_understood(what, "it is of another version than the command")
+}
+
+fn not_understood(what: String, why: &str) -> Problem {
+    Problem::definite("ST015", what, why, "ask with a matching program")
+}
+
+fn dropped() -> Problem {
+    let why = "the stream was interrupted meanwhile; nothing is known to be wrong";
+    Problem::transient("ST017", "what was asked was not finished", why, "see tidegate status, and ask again")
 }
