@@ -1,11 +1,13 @@
 //! Commands ask, the owner answers.
 
 use serde_json::json;
+use tidegate_model::Position;
 use tidegate_sql::requests::{
-    DRAIN, Request, RequestState, ask, new_request_id, request_state, serve_drains, wait_for_answer,
+    DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve, unknown_kind,
+    wait_for_answer,
 };
 use tidegate_standin::Standin;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +22,37 @@ fn drain(position: &str) -> Request {
     Request { id: new_request_id(), kind: DRAIN.to_owned(), arguments: json!({ "position": position }) }
 }
 
+/// Does drains, and refuses everything else.
+fn drains(applied: watch::Receiver<Position>) -> mpsc::Sender<Taken> {
+    let (doers, mut taken) = mpsc::channel::<Taken>(8);
+    tokio::spawn(async move {
+        while let Some(taken) = taken.recv().await {
+            let mut applied = applied.clone();
+            tokio::spawn(async move {
+                if taken.request.kind != DRAIN {
+                    let problem = unknown_kind(&taken.request);
+                    return taken.refuse(&problem);
+                }
+                let position = match drain_position(&taken.request) {
+                    Ok(position) => position,
+                    Err(problem) => return taken.refuse(&problem),
+                };
+                let Ok(now) = applied.wait_for(|applied| *applied >= position).await.map(|now| now.clone()) else {
+                    return;
+                };
+                taken.answer(json!({ "position": position.to_string(), "applied_position": now.to_string() }));
+            });
+        }
+    });
+    doers
+}
+
 async fn a_drain_is_answered_once_the_checkpoint_has_passed_it(standin: &'static Standin) {
     let target = Target::new(standin, &[]).await;
     let owner = target.own().await;
     let (applied, applying) = watch::channel(at(10));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve_drains(target.settings(), owner.lease().clone(), applying, stop.clone()));
+    let serving = tokio::spawn(serve(target.settings(), owner.lease().clone(), drains(applying), stop.clone()));
     let (request, session, key) = (drain(&at(15).to_string()), target.session(), &target.key);
     ask(session, key, &request).await.unwrap();
     ask(session, key, &request).await.unwrap();
@@ -49,7 +76,7 @@ async fn a_request_that_an_owner_left_unanswered_is_answered_by_the_next(standin
     drop(first);
     let second = target.own().await;
     let (_applied, applying) = watch::channel(at(10));
-    tokio::spawn(serve_drains(target.settings(), second.lease().clone(), applying, CancellationToken::new()));
+    tokio::spawn(serve(target.settings(), second.lease().clone(), drains(applying), CancellationToken::new()));
     let answer = timeout(LIMIT, wait_for_answer(target.session(), &target.key, &request.id)).await.unwrap().unwrap();
     assert_eq!(answer["position"], json!(at(9).to_string()));
 }
