@@ -1,5 +1,6 @@
 //! The command line. Names are a contract: scripts depend on them.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,6 +30,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Waits until everything that the source has committed by now is durable at the target.
     Drain(DrainArgs),
+    /// Compares source and target row by row at one and the same position, while both are written.
+    Verify(VerifyArgs),
     /// Checks or shows a configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -131,6 +134,24 @@ pub struct DrainArgs {
     pub migration: MigrationArgs,
     /// Gives up after this long, with exit code 1.
     #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Interval,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Also counts as different what means the same but is written otherwise: a numeric 1.0 and a 1.00.
+    #[arg(long)]
+    pub exact: bool,
+    /// Also shows the values that differ. They are your data: mind where the output goes.
+    #[arg(long)]
+    pub values: bool,
+    /// Reads at most this many rows a second from the source.
+    #[arg(long, value_name = "ROWS")]
+    pub rate: Option<NonZeroU32>,
+    /// Gives up after this long, with exit code 2. The comparison goes on until its end.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
     pub timeout: Interval,
 }
 

@@ -1,11 +1,13 @@
 //! One module per command.
 
+mod asking;
 mod check;
 mod config;
 mod demo;
 mod drain;
 mod migrate;
 mod status;
+mod verify;
 
 use crate::cli::Command;
 use crate::output::{Exit, show_failure};
@@ -17,6 +19,7 @@ pub async fn run(command: Command) -> Exit {
         Command::Migrate(args) => (args.migration.json, migrate::run(*args).await),
         Command::Status(args) => (args.migration.json, status::run(args).await),
         Command::Drain(args) => (args.migration.json, drain::run(args).await),
+        Command::Verify(args) => (args.migration.json, verify::run(args).await),
         Command::Config(command) => (false, config::run(command)),
         Command::Demo(args) => (false, demo::run(args).await),
     };

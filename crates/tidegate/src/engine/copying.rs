@@ -23,7 +23,7 @@ impl Run<'_> {
     ) -> Result<Option<Vec<TableRoute>>, Problem> {
         let total = tables.len() as u64;
         let open = tables.iter().filter(|table| !matches!(table.state, CopyState::Copied(_))).count() as u64;
-        self.board.change(|status| {
+        self.seat.board.change(|status| {
             status.tables = TableCounts { total, copied: total - open };
             status.applied_position = Some(position.to_string());
         });
@@ -33,7 +33,7 @@ impl Run<'_> {
         let progress = copy.progress();
         let ended = tokio::select! {
             ended = copy.run(self.stop.clone()) => ended?,
-            problem = upstream.watch_copy(begun, position, self.board) => return Err(problem),
+            problem = upstream.watch_copy(begun, position, &self.seat.board) => return Err(problem),
             never = self.show_copy(progress) => match never {},
         };
         match ended {
@@ -41,7 +41,7 @@ impl Run<'_> {
                 if open > 0 {
                     info!(tables = open, "every table is copied");
                 }
-                self.board.change(|status| {
+                self.seat.board.change(|status| {
                     status.tables.copied = total;
                     status.copy = None;
                     status.waiting_for = None;
@@ -64,7 +64,7 @@ impl Run<'_> {
     async fn show_copy(&self, mut progress: watch::Receiver<CopyProgress>) -> std::convert::Infallible {
         loop {
             let now = progress.borrow_and_update().clone();
-            self.board.change(|status| {
+            self.seat.board.change(|status| {
                 status.tables.copied = now.copied() as u64;
                 status.waiting_for = now.waiting_for.clone();
                 status.copy = Some(CopyStatus {

@@ -12,40 +12,50 @@
 mod before;
 mod board;
 mod cockroach;
+mod conductor;
 mod copying;
 mod display;
 mod ends;
+mod fence;
 mod owned;
 mod postgres;
 mod preflight;
 mod run;
+mod seat;
 mod streaming;
 mod upstream;
+mod verifying;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
+use tidegate_pipeline::Gate;
+use tidegate_sql::requests::Taken;
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
 use tidegate_sql::triggers;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Migration;
 use crate::output::Failure;
-use crate::status::{StreamState, StreamStatus};
+use crate::status::StreamState;
 pub use before::Before;
 use board::Board;
 pub use cockroach::Cockroach;
+use conductor::Conductor;
 pub use display::line;
 pub use ends::{Ends, Flow};
 use owned::Owned;
 pub use postgres::Postgres;
 pub use preflight::{Preflight, Verdict, run as preflight};
 use run::Run;
+use seat::Seat;
 pub use upstream::Upstream;
+pub use verifying::VerifyWishes;
 
 /// How long the target may take to note that its owner has stopped, and why.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,10 +144,13 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
 
 /// Runs one stream only.
 pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
-    let board = Board::new(StreamStatus::new(flow.stream.as_str(), StreamState::Copying));
-    let showing = tokio::spawn(display::show(vec![board.subscribe()]));
-    let ended = run_flow(flow, &wishes, &board, &watch::Sender::new(false), stop).await;
+    let crew = Crew::new(flow.migration);
+    let seat = crew.seat(flow.stream);
+    let showing = tokio::spawn(display::show(vec![seat.board.subscribe()]));
+    let conducting = tokio::spawn(crew.conduct());
+    let ended = run_flow(flow, &wishes, &seat, stop).await;
     showing.abort();
+    conducting.abort();
     ended
 }
 
@@ -157,51 +170,73 @@ async fn run_both(
         Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
     // Refusals of the reverse stream are told before anything is copied.
     with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
-    let boards =
-        [forward, reverse].map(|flow| Board::new(StreamStatus::new(flow.stream.as_str(), StreamState::Copying)));
-    let showing = tokio::spawn(display::show(boards.iter().map(Board::subscribe).collect()));
-    let (copied, mut is_copied) = watch::channel(false);
+    let crew = Crew::new(forward.migration);
+    let seats = [forward, reverse].map(|flow| crew.seat(flow.stream));
+    let showing = tokio::spawn(display::show(seats.iter().map(|seat| seat.board.subscribe()).collect()));
+    let conducting = tokio::spawn(crew.conduct());
     let stop = stop.child_token();
     let there = async {
-        let ended = run_flow(forward, &forward_wishes, &boards[0], &copied, &stop).await;
+        let ended = run_flow(forward, &forward_wishes, &seats[0], &stop).await;
         stop.cancel();
         ended
     };
     let back = async {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(Ended { applied: None }),
-            _ = is_copied.wait_for(|copied| *copied) => {}
+        if stop.run_until_cancelled(seats[0].copied()).await.is_none() {
+            return Ok(Ended { applied: None });
         }
-        let ended = run_flow(reverse, &reverse_wishes, &boards[1], &watch::Sender::new(false), &stop).await;
+        let ended = run_flow(reverse, &reverse_wishes, &seats[1], &stop).await;
         stop.cancel();
         ended
     };
     let (there, back) = tokio::join!(there, back);
     showing.abort();
+    conducting.abort();
     back.and(there)
+}
+
+/// The seats of both streams, and whoever does what is asked of them.
+struct Crew {
+    conductor: Arc<Conductor>,
+    taken: [mpsc::Receiver<Taken>; 2],
+}
+
+impl Crew {
+    fn new(migration: &Migration) -> Crew {
+        let (forward, there) = Seat::new(Stream::Forward, Gate::Open);
+        let (reverse, back) = Seat::new(Stream::Reverse, Gate::Open);
+        let conductor = Conductor { migration: migration.clone(), forward, reverse, baton: Mutex::default() };
+        Crew { conductor: Arc::new(conductor), taken: [there, back] }
+    }
+
+    fn seat(&self, stream: Stream) -> Arc<Seat> {
+        Arc::clone(match stream {
+            Stream::Forward => &self.conductor.forward,
+            Stream::Reverse => &self.conductor.reverse,
+        })
+    }
+
+    async fn conduct(self) {
+        let [there, back] = self.taken;
+        match self.conductor.run(there, back).await {}
+    }
 }
 
 /// Runs one direction until `stop` is cancelled or a wish says that it is over. A database that goes away once the stream
 /// is owned is waited for, whatever was under way.
-async fn run_flow(
-    flow: Flow<'_>,
-    wishes: &Wishes,
-    board: &Board,
-    copied: &watch::Sender<bool>,
-    stop: &CancellationToken,
-) -> Result<Ended, Failure> {
+async fn run_flow(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &CancellationToken) -> Result<Ended, Failure> {
     let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await?);
     let ownership = install_and_take(flow, &ready.before, wishes, stop).await;
     let Some(ownership) = ownership.map_err(Failure::at_start)? else {
         return Ok(Ended { applied: ready.before.position() });
     };
-    board.beat(ownership.status());
-    let owned = Owned { ownership: &ownership, board, copied, stop };
+    seat.board.beat(ownership.status());
+    let owned = Owned { ownership: &ownership, seat, stop };
     let result = tokio::select! {
         result = Box::pin(owned.run(flow, wishes, ready)) => result,
         displaced = ownership.displaced() => Err(displaced),
     };
-    board.change(|status| status.state = StreamState::Stopped);
+    seat.note_live(None);
+    seat.board.change(|status| status.state = StreamState::Stopped);
     // A target that does not answer keeps nobody from stopping: the next owner finds this one gone.
     match timeout(RELEASE_TIMEOUT, ownership.release(result.as_ref().err())).await {
         Ok(Ok(())) => {}

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use tidegate_model::{Class, Problem, Stream};
 use tidegate_sql::state::Ownership;
-use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::upstream::Upstream;
-use super::{Before, Board, Ended, Ends, Flow, Ready, Run, Wishes, ready, with_upstream};
+use super::{Before, Ended, Ends, Flow, Ready, Run, Seat, Wishes, ready, with_upstream};
 use crate::output::{Exit, Failure};
 
 /// The pauses between attempts to go on: a server that starts again is back within a second, one that is moved takes
@@ -26,8 +25,7 @@ const LASTED: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Owned<'a> {
     pub ownership: &'a Ownership,
-    pub board: &'a Board,
-    pub copied: &'a watch::Sender<bool>,
+    pub seat: &'a Seat,
     pub stop: &'a CancellationToken,
 }
 
@@ -41,6 +39,7 @@ impl Owned<'_> {
             let (now, tried_at) = (Flow { ends: reached.as_ref().unwrap_or(flow.ends), ..flow }, Instant::now());
             let begun = AtomicBool::new(false);
             let ended = with_upstream!(now, upstream => self.once(now, &upstream, &wishes, &ready, &begun).await);
+            self.seat.note_live(None);
             let problem = match ended {
                 Err(problem) if problem.class == Class::Transient => problem,
                 ended => return ended,
@@ -69,8 +68,8 @@ impl Owned<'_> {
         let other = if flow.stream == Stream::Forward { Stream::Reverse } else { Stream::Forward };
         let other = Before::read(Flow { stream: other, ..flow }).await?;
         let both = wishes.both || other.checkpoint.is_some();
-        let Owned { ownership, board, copied, stop } = *self;
-        let run = Run { flow, ownership, board, wishes, stop, copied, both, begun };
+        let Owned { ownership, seat, stop } = *self;
+        let run = Run { flow, ownership, seat, wishes, stop, both, begun };
         run.run(upstream, &ready.preflight.tables).await
     }
 
@@ -84,7 +83,7 @@ impl Owned<'_> {
     ) -> Result<Option<(Ends, Ready)>, Problem> {
         loop {
             warn!(error = %problem.what, why = %problem.why, stream = %flow.stream, "interrupted, to be tried again");
-            self.board.change(|status| status.waiting_for = Some(format!("{}: {}", problem.what, problem.why)));
+            self.seat.board.change(|status| status.waiting_for = Some(format!("{}: {}", problem.what, problem.why)));
             if self.stop.run_until_cancelled(sleep(*pause)).await.is_none() {
                 return Ok(None);
             }
@@ -98,7 +97,7 @@ impl Owned<'_> {
             match self.stop.run_until_cancelled(reaching).await {
                 None => return Ok(None),
                 Some(Ok((ready, ends))) => {
-                    self.board.change(|status| status.waiting_for = None);
+                    self.seat.board.change(|status| status.waiting_for = None);
                     return Ok(Some((ends, ready)));
                 }
                 Some(Err(again)) if again.class == Class::Transient => problem = again,

@@ -8,23 +8,20 @@ use tidegate_sql::check::session_rights;
 use tidegate_sql::copy::{self, PlannedTable};
 use tidegate_sql::state::{self, Lease, Ownership};
 use tidegate_sql::triggers;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::upstream::Upstream;
-use super::{Board, Ended, Flow, Wishes};
+use super::{Ended, Flow, Seat, Wishes};
 
 /// A stream that this process owns.
 #[derive(Debug)]
 pub struct Run<'a> {
     pub flow: Flow<'a>,
     pub ownership: &'a Ownership,
-    pub board: &'a Board,
+    pub seat: &'a Seat,
     pub wishes: &'a Wishes,
     pub stop: &'a CancellationToken,
-    /// Told when every table is copied.
-    pub copied: &'a watch::Sender<bool>,
     /// The migration has a stream the other way, too.
     pub both: bool,
     /// Set when the start point is there, and with it all that was asked of a start is done or noted in the state.
@@ -48,7 +45,7 @@ impl Run<'_> {
         let mut begun = start.begun;
         let copied = Box::pin(self.copy(upstream, &mut begun, &position, start.tables)).await?;
         let Some(routes) = copied else { return Ok(Ended { applied: Some(position) }) };
-        self.copied.send_replace(true);
+        self.seat.note_copied();
         self.stream(upstream, &begun, position, routes).await
     }
 

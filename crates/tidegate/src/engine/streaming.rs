@@ -1,15 +1,18 @@
 //! The stream: source, pipeline and applier put together, and what is shown of them.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tidegate_model::{Position, Problem, TableRoute, Timestamp};
+use tidegate_model::{Batch, Position, Problem, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
 use tidegate_sql::applier::{ApplierConfig, ApplyProgress, GIANT_TRANSACTION_BYTES, SqlApplier, TruncateAs};
-use tidegate_sql::requests::serve_drains;
+use tidegate_sql::requests::serve;
+use tidegate_verify::Touched;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::seat::Live;
 use super::upstream::{Upstream, View};
 use super::{Ended, Run};
 use crate::status::StreamState;
@@ -38,21 +41,32 @@ impl Run<'_> {
         let (source, source_view) = upstream.source(self, begun, &position, &routes).await?;
         info!(%position, stream = %self.flow.stream, "streaming");
         let applied = applier.progress();
-        let mut pipeline = Pipeline::new(source, applier, position, self.limits());
+        let touched = Arc::new(Mutex::new(Touched::new(&routes)));
+        let noting = Arc::clone(&touched);
+        let note = move |batch: &Batch| noting.lock().unwrap_or_else(PoisonError::into_inner).note(batch);
+        let mut pipeline =
+            Pipeline::new(source, applier, position, self.limits()).observed_by(Box::new(note));
+        self.seat.note_live(Some(Live {
+            handle: pipeline.handle(),
+            routes: Arc::new(routes.clone()),
+            caught_up_at: caught_up_at.clone(),
+            touched,
+            lease: self.lease().clone(),
+        }));
         let views = Views { pipeline: pipeline.progress(), applier: applied };
 
         let stop = self.stop.child_token();
         let ended = tokio::select! {
             ended = pipeline.run(stop.clone()) => ended,
             never = self.show(&views, source_view, &caught_up_at) => match never {},
-            never = self.serve(&views) => match never {},
+            never = self.serve() => match never {},
             never = self.finish_copy(&views, &caught_up_at) => match never {},
             never = self.end_when_wished(&views, &stop) => match never {},
-            changed = upstream.watch_tables(begun, &routes, self.board) => Err(changed),
+            changed = upstream.watch_tables(begun, &routes, &self.seat.board) => Err(changed),
         };
         let ended = ended?;
         upstream.close(pipeline.into_source()).await;
-        self.board.change(|status| status.applied_position = Some(ended.applied.to_string()));
+        self.seat.board.change(|status| status.applied_position = Some(ended.applied.to_string()));
         info!(applied = %ended.applied, clean = ended.clean, stream = %self.flow.stream, "stream ended");
         Ok(Ended { applied: Some(ended.applied) })
     }
@@ -89,7 +103,7 @@ impl Run<'_> {
             let pipeline = views.pipeline.borrow().clone();
             let applier = views.applier.borrow().clone();
             let reading = source(&pipeline.received);
-            self.board.change(|status| {
+            self.seat.board.change(|status| {
                 status.state =
                     if pipeline.applied < *caught_up_at { StreamState::CatchingUp } else { StreamState::Streaming };
                 status.source_position = reading.end.map(|end| end.to_string());
@@ -108,18 +122,10 @@ impl Run<'_> {
         }
     }
 
-    async fn serve(&self, views: &Views) -> std::convert::Infallible {
-        let applied = watch::Sender::new(views.pipeline.borrow().applied.clone());
-        let mut pipeline = views.pipeline.clone();
+    async fn serve(&self) -> std::convert::Infallible {
         let (settings, lease) = (self.flow.to().settings.clone(), self.lease().clone());
-        let follow = async {
-            while pipeline.changed().await.is_ok() {
-                let now = pipeline.borrow_and_update().applied.clone();
-                applied.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
-            }
-        };
-        // Neither ends while the pipeline runs.
-        tokio::join!(follow, serve_drains(settings, lease, applied.subscribe(), CancellationToken::new()));
+        serve(settings, lease, self.seat.requests.clone(), CancellationToken::new()).await;
+        // It ends only when it is told to.
         std::future::pending().await
     }
 

@@ -53,12 +53,12 @@ impl Postgres<'_> {
         let slot = slot::create_with_snapshot(request, run.stop, |waiting| {
             let waits = waiting.transactions.len();
             let first = waiting.transactions.first().map(ToString::to_string).unwrap_or_default();
-            run.board.change(|status| {
+            run.seat.board.change(|status| {
                 status.waiting_for = Some(format!("the slot waits for {waits} transactions to end: {first}"));
             });
         })
         .await?;
-        run.board.change(|status| status.waiting_for = None);
+        run.seat.board.change(|status| status.waiting_for = None);
         let position = Position::postgres(slot.point);
         if run.wishes.no_copy.is_some() {
             let tables = run.begin_without_copy(&position, &as_stored(&history), planned).await?;

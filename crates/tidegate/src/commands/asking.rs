@@ -1,0 +1,124 @@
+//! Asking the owner of a stream for something. Where there is no owner, this process becomes it meanwhile.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate_model::{Problem, Stream};
+use tidegate_sql::requests::{self, Request, RequestState};
+use tidegate_sql::state::{self, OwnerRow, StateKey};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Migration;
+use crate::engine::{self, Ended, Ends, Flow, Wishes};
+use crate::output::Failure;
+
+/// How often the answer is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often an owner is looked for.
+const OWNER_EVERY: Duration = Duration::from_millis(500);
+
+/// Returns the stream by which the migration flows now: that of the highest generation.
+pub async fn flowing(migration: &Migration, ends: &Ends) -> Result<Stream, Failure> {
+    let key = engine::state_key(migration, Stream::Forward).map_err(Failure::unknown)?;
+    let mut generation = 0;
+    for end in [&ends.source, &ends.target] {
+        let row = state::read_migration(&end.session, &key.schema, &key.migration).await.map_err(Failure::unknown)?;
+        generation = generation.max(row.map_or(0, |row| row.generation));
+    }
+    match generation {
+        0 => Err(Failure::unknown(no_migration(migration))),
+        odd if odd % 2 == 1 => Ok(Stream::Forward),
+        _ => Ok(Stream::Reverse),
+    }
+}
+
+/// Leaves a request with the owner of a stream and waits for the answer, which may be an error.
+pub async fn ask(
+    flow: Flow<'_>,
+    request: &Request,
+    limit: Duration,
+    mut on_progress: impl FnMut(&Value),
+) -> Result<Value, Failure> {
+    let key = flow.key().map_err(Failure::unknown)?;
+    let session = &flow.to().session;
+    requests::ask(session, &key, request).await.map_err(Failure::at_start)?;
+    let stop = CancellationToken::new();
+    let mut owning = pin!(without_owner(flow, &key, &stop));
+    let answering = timeout(limit, answer(flow, &key, &request.id, &mut on_progress));
+    let answer = tokio::select! {
+        answer = answering => answer,
+        ended = &mut owning => return Err(ended.err().unwrap_or_else(|| Failure::unknown(ended_early()))),
+    };
+    stop.cancel();
+    // What was owned meanwhile is given back in order; where somebody else is the owner this returns at once.
+    let _ = owning.await;
+    let answer = answer.map_err(|_elapsed| Failure::unknown(no_answer(limit)))?.map_err(Failure::at_start)?;
+    match answer.get("error") {
+        Some(error) => Err(Failure::refused(told(error))),
+        None => Ok(answer),
+    }
+}
+
+async fn answer(
+    flow: Flow<'_>,
+    key: &StateKey,
+    id: &str,
+    on_progress: &mut impl FnMut(&Value),
+) -> Result<Value, Problem> {
+    let mut said = None;
+    loop {
+        match requests::request_state(&flow.to().session, key, id).await? {
+            Some(RequestState::Done(answer)) => return Ok(answer),
+            Some(RequestState::Running(progress)) if progress.is_some() && progress != said => {
+                said = progress;
+                said.iter().for_each(&mut *on_progress);
+            }
+            Some(_) => {}
+            None => return requests::wait_for_answer(&flow.to().session, key, id).await,
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits while somebody owns the stream; then runs the migration until told to stop.
+async fn without_owner(flow: Flow<'_>, key: &StateKey, stop: &CancellationToken) -> Result<Ended, Failure> {
+    loop {
+        let owner = state::read_owner(&flow.to().session, key).await.map_err(Failure::at_start)?;
+        if !owner.as_ref().is_some_and(OwnerRow::seems_alive) {
+            break;
+        }
+        if stop.run_until_cancelled(sleep(OWNER_EVERY)).await.is_none() {
+            return Ok(Ended { applied: None });
+        }
+    }
+    Box::pin(engine::run(flow.migration, Wishes::default(), stop)).await
+}
+
+/// Returns the problem that an answer tells. Its code is shown as part of the text, because only codes of this program
+/// are known to it.
+fn told(error: &Value) -> Problem {
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    let what = format!("the owner refused ({}): {}", text("code"), text("what"));
+    Problem::definite("MI009", what, text("why"), text("next"))
+}
+
+fn ended_early() -> Problem {
+    Problem::bug("MI009", "the stream ended before it had answered", "nobody stopped it")
+}
+
+fn no_answer(limit: Duration) -> Problem {
+    let why = "the owner of the stream is still at it, or waits for something";
+    let what = format!("no answer within {} s", limit.as_secs());
+    Problem::definite("MI018", what, why, "see tidegate status; give it longer: --timeout")
+}
+
+fn no_migration(migration: &Migration) -> Problem {
+    Problem::definite(
+        "MI010",
+        format!("neither side knows a migration \"{}\"", migration.name),
+        format!("the state schema \"{}\" has no migration of that name", migration.state_schema),
+        "check --source, --target, --name and --state-schema; tidegate migrate begins a migration",
+    )
+}

@@ -1,0 +1,50 @@
+//! `verify`: are both sides equal?
+
+use serde_json::Value;
+use tidegate_model::Problem;
+use tidegate_sql::requests::{self, Request, VERIFY};
+use tidegate_verify::{Report, Verdict};
+
+use super::asking;
+use crate::cli::VerifyArgs;
+use crate::config::{Migration, PipelineOptions};
+use crate::engine::{Ends, Flow, VerifyWishes};
+use crate::output::{Exit, Failure, print_json};
+
+pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
+    let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
+    let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
+    let stream = asking::flowing(&migration, &ends).await?;
+    let wishes = VerifyWishes {
+        tables: args.migration.tables.clone(),
+        exact: args.exact,
+        values: args.values,
+        rate: args.rate,
+    };
+    let request = Request {
+        id: requests::new_request_id(),
+        kind: VERIFY.to_owned(),
+        arguments: serde_json::to_value(wishes).expect("wishes are plain data"),
+    };
+    let flow = Flow { migration: &migration, ends: &ends, stream };
+    let answer = asking::ask(flow, &request, args.timeout.0, show_progress).await?;
+    let report: Report = serde_json::from_value(answer).map_err(|error| {
+        let what = "the owner's report cannot be read";
+        Failure::unknown(Problem::definite("MI009", what, error.to_string(), "use matching programs"))
+    })?;
+    if args.migration.json {
+        print_json(&report);
+    } else {
+        println!("{report}");
+    }
+    Ok(match report.verdict {
+        Verdict::Equal => Exit::Done,
+        Verdict::Different => Exit::Negative,
+        Verdict::Unknown => Exit::Unknown,
+    })
+}
+
+fn show_progress(progress: &Value) {
+    let table = progress["table"].as_str().unwrap_or_default();
+    eprintln!("comparing {table} ({} of {})", progress["number"], progress["of"]);
+}

@@ -1,0 +1,74 @@
+//! Does what commands ask of the streams that this process owns.
+//!
+//! ```text
+//!   request table --> serve (one for each stream) --> Seat::requests --> Conductor --> drain | verify
+//! ```
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tidegate_model::Problem;
+use tidegate_sql::requests::{DRAIN, Taken, VERIFY, drain_position, unknown_kind};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use super::seat::Seat;
+use super::verifying;
+use crate::config::Migration;
+
+/// Whoever does requests.
+#[derive(Debug)]
+pub struct Conductor {
+    pub migration: Migration,
+    pub forward: Arc<Seat>,
+    pub reverse: Arc<Seat>,
+    /// Comparing and turning hold the applier: one at a time.
+    pub baton: Mutex<()>,
+}
+
+impl Conductor {
+    /// Does requests for as long as the streams run.
+    pub async fn run(
+        self: Arc<Self>,
+        mut forward: mpsc::Receiver<Taken>,
+        mut reverse: mpsc::Receiver<Taken>,
+    ) -> std::convert::Infallible {
+        let mut doing = JoinSet::new();
+        loop {
+            let (seat, taken) = tokio::select! {
+                Some(taken) = forward.recv() => (Arc::clone(&self.forward), taken),
+                Some(taken) = reverse.recv() => (Arc::clone(&self.reverse), taken),
+                Some(done) = doing.join_next() => {
+                    // A panic was reported by the panic hook, and its request is answered as dropped.
+                    drop(done);
+                    continue;
+                }
+                else => std::future::pending().await,
+            };
+            doing.spawn(Arc::clone(&self).answer(seat, taken));
+        }
+    }
+
+    async fn answer(self: Arc<Self>, seat: Arc<Seat>, taken: Taken) {
+        let done = match taken.request.kind.as_str() {
+            DRAIN => drain(&seat, &taken).await,
+            VERIFY => {
+                let _baton = self.baton.lock().await;
+                verifying::verify(&self, &seat, &taken).await
+            }
+            _ => Err(unknown_kind(&taken.request)),
+        };
+        match done {
+            Ok(answer) => taken.answer(answer),
+            Err(problem) => taken.refuse(&problem),
+        }
+    }
+}
+
+async fn drain(seat: &Seat, taken: &Taken) -> Result<serde_json::Value, Problem> {
+    let position = drain_position(&taken.request)?;
+    let applied = seat.applied(&position).await;
+    info!(%position, %applied, stream = %seat.stream, "drained");
+    Ok(json!({ "position": position.to_string(), "applied_position": applied.to_string() }))
+}

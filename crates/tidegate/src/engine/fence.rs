@@ -1,0 +1,231 @@
+//! A fence: a pair of snapshots at one position, taken while both sides are written.
+//!
+//! ```text
+//!   hold the applier --> snapshot of the source --> at which position does it stand? --> apply exactly up to there
+//!        |                                            (none: let go, and take another)          |
+//!        +-- let go <------------------------------------------- snapshot of the target <-------+
+//! ```
+//!
+//! Comparing the two can then take as long as it needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_connect::Settings;
+use tidegate_model::{Class, Position, Problem, Stream, TableName, TableRoute};
+use tidegate_source_postgres::fence::{self as source, Received};
+use tidegate_sql::snapshot::{Snapshot, SnapshotTaker};
+use tidegate_sql::state::StateKey;
+use tidegate_verify::{Pair, Side, SnapshotRef, TouchedKeys};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
+
+use super::seat::{Hold, Live, Seat};
+use super::state_key;
+use crate::config::Migration;
+
+/// How long the applier may be held for one attempt.
+const HOLD_MAX: Duration = Duration::from_secs(2);
+/// Attempts before it is said that no fence can be had: about one in thirty does not settle.
+const ATTEMPTS_MAX: u32 = 20;
+/// Between attempts the applier catches up with what it missed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A pair of snapshots at one position.
+#[derive(Debug)]
+pub struct Fence {
+    pub position: Position,
+    pub pair: Pair,
+    /// What was touched up to the position and not compared yet. It goes back to the stream with the fence.
+    touched: Vec<(TableName, TouchedKeys)>,
+    live: Live,
+    /// For how long the applier was held.
+    pub held: Duration,
+    /// Attempts that it took.
+    pub attempts: u32,
+    /// When it was taken: it is not to be read for ever.
+    pub taken_at: Instant,
+    /// They keep the snapshots.
+    _keepers: (Option<source::SnapshotTaker>, SnapshotTaker),
+}
+
+impl Fence {
+    /// Returns what was touched of a table up to the position, since it was last found equal.
+    pub fn touched(&self, table: &TableName) -> TouchedKeys {
+        let found = self.touched.iter().find(|(name, _)| name == table);
+        found.map_or(TouchedKeys::Whole, |(_, touched)| touched.clone())
+    }
+
+    /// Returns how many keys were touched; `None`: some table counts as touched as a whole.
+    pub fn touched_keys(&self) -> Option<u64> {
+        let count = |touched: &TouchedKeys| match touched {
+            TouchedKeys::Nothing => Some(0),
+            TouchedKeys::Keys(keys) => Some(keys.len() as u64),
+            TouchedKeys::Whole => None,
+        };
+        self.touched.iter().map(|(_, touched)| count(touched)).sum()
+    }
+
+    /// Forgets what was touched of a table: it was found equal at the position.
+    pub fn settle(&mut self, table: &TableName) {
+        self.touched.retain(|(name, _)| name != table);
+    }
+
+    /// Returns the routes of the stream that the fence belongs to.
+    pub fn routes(&self) -> Arc<Vec<TableRoute>> {
+        Arc::clone(&self.live.routes)
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut self.touched);
+        self.live.touched(|touched| left.into_iter().for_each(|(table, keys)| touched.merge_back(&table, keys)));
+    }
+}
+
+/// Returns what was touched of every table of a stream, and begins to note anew. Called while the applier is held.
+fn cut(live: &Live) -> Vec<(TableName, TouchedKeys)> {
+    let names = live.routes.iter().map(|route| route.map.source.name.clone());
+    live.touched(|touched| names.map(|name| (name.clone(), touched.take(&name))).collect())
+}
+
+/// Where fences of a stream are taken.
+#[derive(Debug)]
+pub struct Fencing<'a> {
+    migration: &'a Migration,
+    seat: &'a Seat,
+    read: Settings,
+    written: Settings,
+    key: StateKey,
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Taken(Box<Fence>),
+    /// The snapshot stood at no position, or it took too long.
+    Unsettled(&'static str),
+}
+
+impl<'a> Fencing<'a> {
+    pub fn new(migration: &'a Migration, seat: &'a Seat) -> Result<Fencing<'a>, Problem> {
+        let (source, target) = (migration.source_settings()?, migration.target_settings()?);
+        let (read, written) = match seat.stream {
+            Stream::Forward => (source, target),
+            Stream::Reverse => (target, source),
+        };
+        Ok(Fencing { migration, seat, read, written, key: state_key(migration, seat.stream)? })
+    }
+
+    /// Takes a fence of the stream as it runs, once it has caught up.
+    pub async fn take(&self) -> Result<Fence, Problem> {
+        let mut why = "";
+        for number in 1..=ATTEMPTS_MAX {
+            let live = self.seat.caught_up().await;
+            match self.attempt(&live, number).await {
+                Ok(Attempt::Taken(fence)) => {
+                    let held_ms = fence.held.as_millis() as u64;
+                    info!(position = %fence.position, held_ms, attempts = number, stream = %self.seat.stream, "fence taken");
+                    return Ok(*fence);
+                }
+                Ok(Attempt::Unsettled(unsettled)) => why = unsettled,
+                Err(problem) if problem.class == Class::Transient => {
+                    debug!(error = %problem.why, "a fence is tried again");
+                    why = "a database went away";
+                }
+                Err(problem) => return Err(problem),
+            }
+            sleep(PAUSE * number.min(10)).await;
+        }
+        Err(unsettled(why))
+    }
+
+    async fn attempt(&self, live: &Live, number: u32) -> Result<Attempt, Problem> {
+        let target = SnapshotTaker::open(&self.written, &self.key).await?;
+        let source = match live.handle.progress().borrow().applied.lsn() {
+            Some(_) => Some(source::SnapshotTaker::open(&self.read, &self.migration.name).await?),
+            None => None,
+        };
+        let taking = async {
+            match &source {
+                Some(taker) => self.of_postgres(live, taker, &target).await,
+                None => self.of_cockroach(live, &target).await.map(Some),
+            }
+        };
+        // The wait is dropped with what it holds.
+        let Ok(taken) = timeout(HOLD_MAX, taking).await else {
+            return Ok(Attempt::Unsettled("the applier would have been held for too long"));
+        };
+        let Some(Snapshots { position, read, written, touched, held }) = taken? else {
+            return Ok(Attempt::Unsettled("commits became visible in another order than they were made"));
+        };
+        let side = |settings: &Settings, snapshot| Side::new(settings.clone(), snapshot, self.migration.name.clone());
+        let pair =
+            Pair { position: position.clone(), source: side(&self.read, read), target: side(&self.written, written) };
+        let (taken_at, _keepers) = (Instant::now(), (source, target));
+        let live = live.clone();
+        let attempts = number;
+        Ok(Attempt::Taken(Box::new(Fence { position, pair, touched, live, held, attempts, taken_at, _keepers })))
+    }
+
+    /// The snapshot decides the position.
+    async fn of_postgres(
+        &self,
+        live: &Live,
+        source: &source::SnapshotTaker,
+        target: &SnapshotTaker,
+    ) -> Result<Option<Snapshots>, Problem> {
+        let began = Instant::now();
+        let (hold, applied) = Hold::take(self.seat, live).await?;
+        let snapshot = source.take().await?;
+        live.handle.received(&snapshot.marker).await?;
+        let queue = live.handle.queue().await?;
+        let pending: Vec<(Position, u32)> =
+            queue.pending.into_iter().filter_map(|one| Some((one.position, one.xid?))).collect();
+        let received = Received { applied: &applied, pending: &pending, taken: &queue.taken };
+        let Some(position) = source::position_of(&snapshot.view, received) else { return Ok(None) };
+        live.handle.advance(&position).await?;
+        let written = target.take(&position).await?;
+        let touched = cut(live);
+        drop(hold);
+        let read = SnapshotRef::Postgres { snapshot_id: snapshot.exported };
+        Ok(Some(Snapshots { position, read, written: of_target(written), touched, held: began.elapsed() }))
+    }
+
+    /// Everything up to what was received is known, and can be read as of that time.
+    async fn of_cockroach(&self, live: &Live, target: &SnapshotTaker) -> Result<Snapshots, Problem> {
+        let began = Instant::now();
+        let (hold, _applied) = Hold::take(self.seat, live).await?;
+        let position = live.handle.queue().await?.received;
+        live.handle.advance(&position).await?;
+        let written = of_target(target.take(&position).await?);
+        let touched = cut(live);
+        drop(hold);
+        let at = position.hlc().expect("positions of a CockroachDB source are times");
+        Ok(Snapshots { position, read: SnapshotRef::Cockroach { at }, written, touched, held: began.elapsed() })
+    }
+}
+
+struct Snapshots {
+    position: Position,
+    read: SnapshotRef,
+    written: SnapshotRef,
+    touched: Vec<(TableName, TouchedKeys)>,
+    held: Duration,
+}
+
+fn of_target(snapshot: Snapshot) -> SnapshotRef {
+    match snapshot {
+        Snapshot::Exported(snapshot_id) => SnapshotRef::Postgres { snapshot_id },
+        Snapshot::At(at) => SnapshotRef::Cockroach { at },
+    }
+}
+
+fn unsettled(why: &str) -> Problem {
+    Problem::definite(
+        "VF010",
+        format!("no fence could be taken in {ATTEMPTS_MAX} attempts"),
+        why,
+        "try again when the stream has caught up (tidegate status); tidegate verify --weak compares without a fence",
+    )
+}

@@ -1,0 +1,152 @@
+//! The place of one stream in this process: what others see of it, and how they steer it.
+//!
+//! A stream comes and goes: an outage ends its pipeline and another one begins. Its seat stays, so that whoever
+//! compares or turns waits for the stream there, and what was decided of it (how far it may go) outlives the pipeline.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_model::{Position, Problem, Stream, TableRoute};
+use tidegate_pipeline::{Gate, Handle};
+use tidegate_sql::requests::Taken;
+use tidegate_sql::state::Lease;
+use tidegate_verify::Touched;
+use tokio::sync::{mpsc, watch};
+
+use super::board::Board;
+use crate::status::{StreamState, StreamStatus};
+
+/// Requests that may wait for somebody to do them.
+const REQUESTS_MAX: usize = 64;
+
+/// A stream whose pipeline runs.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub handle: Handle,
+    pub routes: Arc<Vec<TableRoute>>,
+    /// From here on the target is a state that the source once had.
+    pub caught_up_at: Position,
+    /// The keys that were given to the applier since their tables were last compared.
+    pub touched: Arc<Mutex<Touched>>,
+    pub lease: Lease,
+}
+
+impl Live {
+    /// Does something with what is remembered of touched keys.
+    pub fn touched<T>(&self, with: impl FnOnce(&mut Touched) -> T) -> T {
+        with(&mut self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a stream takes from outside.
+#[derive(Debug)]
+pub struct Seat {
+    pub stream: Stream,
+    pub board: Board,
+    /// Whether every table is copied.
+    copied: watch::Sender<bool>,
+    live: watch::Sender<Option<Live>>,
+    /// How far it may go, whichever pipeline it is.
+    gate: watch::Sender<Gate>,
+    /// Where requests go that were made of this stream.
+    pub requests: mpsc::Sender<Taken>,
+}
+
+impl Seat {
+    /// Makes a seat, and the other end of its requests.
+    pub fn new(stream: Stream, gate: Gate) -> (Arc<Seat>, mpsc::Receiver<Taken>) {
+        let (requests, taken) = mpsc::channel(REQUESTS_MAX);
+        let seat = Seat {
+            stream,
+            board: Board::new(StreamStatus::new(stream.as_str(), StreamState::Copying)),
+            copied: watch::Sender::new(false),
+            live: watch::Sender::new(None),
+            gate: watch::Sender::new(gate),
+            requests,
+        };
+        (Arc::new(seat), taken)
+    }
+
+    pub fn note_copied(&self) {
+        self.copied.send_replace(true);
+    }
+
+    /// Waits until every table is copied. Cancel-safe.
+    pub async fn copied(&self) {
+        // The sender is ours.
+        let _ = self.copied.subscribe().wait_for(|copied| *copied).await;
+    }
+
+    /// Notes the pipeline that runs now; `None`: none does.
+    pub fn note_live(&self, live: Option<Live>) {
+        if let Some(live) = &live {
+            live.handle.set(self.gate());
+        }
+        self.live.send_replace(live);
+    }
+
+    /// Waits until a pipeline runs. Cancel-safe.
+    pub async fn live(&self) -> Live {
+        let mut live = self.live.subscribe();
+        let found = live.wait_for(Option::is_some).await.map(|live| live.clone());
+        found.ok().flatten().expect("the sender is ours, and it was waited for")
+    }
+
+    /// Waits until a pipeline runs whose target is a state that the source once had. Cancel-safe.
+    pub async fn caught_up(&self) -> Live {
+        loop {
+            let live = self.live().await;
+            match live.handle.applied(&live.caught_up_at).await {
+                Ok(()) => return live,
+                // It ended meanwhile: the next one is waited for.
+                Err(_ended) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Returns how far the stream may go.
+    pub fn gate(&self) -> Gate {
+        self.gate.borrow().clone()
+    }
+
+    /// Says how far the stream may go from now on.
+    pub fn set_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate.clone());
+        if let Some(live) = &*self.live.borrow() {
+            live.handle.set(gate);
+        }
+    }
+
+    /// Waits until everything up to `position` is durable at the target, through whatever outages. Cancel-safe.
+    pub async fn applied(&self, position: &Position) -> Position {
+        loop {
+            let live = self.live().await;
+            if live.handle.applied(position).await.is_ok() {
+                return live.handle.progress().borrow().applied.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Keeps a pipeline's applier where it is, and lets it go when dropped.
+#[derive(Debug)]
+pub struct Hold<'a> {
+    seat: &'a Seat,
+    handle: Handle,
+}
+
+impl<'a> Hold<'a> {
+    /// Holds the applier, with no COMMIT unanswered, and returns where it is.
+    pub async fn take(seat: &'a Seat, live: &Live) -> Result<(Hold<'a>, Position), Problem> {
+        // Made first, so that a dropped wait lets go, too.
+        let hold = Hold { seat, handle: live.handle.clone() };
+        let at = hold.handle.hold().await?;
+        Ok((hold, at))
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.handle.set(self.seat.gate());
+    }
+}

@@ -1,0 +1,140 @@
+//! Compares the tables of a stream at a fence, while both sides are written.
+//!
+//! A fence is read for a while and then given up for a new one, so that neither side has to keep its history for the
+//! whole comparison; every table of the report names the position at which it was compared.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidegate_model::{Class, Problem, TableFilter, TableMap};
+use tidegate_sql::requests::Taken;
+use tidegate_verify::{Equality, Options, Report, TableReport, TouchedKeys, Verdict, compare_keys, compare_table};
+use tracing::{info, warn};
+
+use super::conductor::Conductor;
+use super::fence::{Fence, Fencing};
+use super::seat::Seat;
+
+/// How long a fence is read before the next tables get a new one: until then it holds back the source's vacuum, or uses
+/// up CockroachDB's GC window.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+/// How often a table is begun anew whose snapshot was lost.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// What a comparison is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VerifyWishes {
+    /// Globs over schema.table; none: all tables of the stream.
+    pub tables: Vec<String>,
+    /// Whether the texts of values count, too, where their meaning is the same.
+    pub exact: bool,
+    /// Whether values are reported.
+    pub values: bool,
+    /// How many rows a second the source is asked for.
+    pub rate: Option<NonZeroU32>,
+}
+
+impl VerifyWishes {
+    pub fn options(&self) -> Options {
+        let equality = if self.exact { Equality::Exact } else { Equality::Meaning };
+        Options { equality, values: self.values, rows_per_second: self.rate, ..Options::default() }
+    }
+}
+
+/// Compares what a request asks for, and returns the report.
+pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result<Value, Problem> {
+    let wishes: VerifyWishes = serde_json::from_value(taken.request.arguments.clone()).map_err(|error| {
+        Problem::definite("ST015", "a comparison that cannot be read", error.to_string(), "ask with a matching program")
+    })?;
+    let filter = TableFilter::new(&wishes.tables, &[], &conductor.migration.state_schema)?;
+    let live = seat.caught_up().await;
+    let tables: Vec<TableMap> = live.routes.iter().map(|route| route.map.clone()).collect();
+    let tables: Vec<TableMap> =
+        tables.into_iter().filter(|table| wishes.tables.is_empty() || filter.matches(&table.source.name, &[])).collect();
+    if tables.is_empty() {
+        return Err(no_table());
+    }
+    let mut comparison = Comparison::new(Fencing::new(&conductor.migration, seat)?, wishes.options());
+    let mut reports = Vec::new();
+    for (number, table) in tables.iter().enumerate() {
+        taken.progress(json!({ "table": table.source.name.to_string(), "number": number + 1, "of": tables.len() }));
+        reports.push(comparison.table(table).await?);
+    }
+    let report = Report::new(reports, Vec::new());
+    info!(verdict = report.verdict.as_str(), tables = tables.len(), stream = %seat.stream, "compared");
+    Ok(serde_json::to_value(report).expect("a report is plain data"))
+}
+
+/// A comparison under way, with the fence that it reads.
+pub struct Comparison<'a> {
+    fencing: Fencing<'a>,
+    options: Options,
+    fence: Option<Fence>,
+}
+
+impl<'a> Comparison<'a> {
+    pub fn new(fencing: Fencing<'a>, options: Options) -> Comparison<'a> {
+        Comparison { fencing, options, fence: None }
+    }
+
+    /// Compares all rows of a table. One that cannot be read is reported as unknown.
+    pub async fn table(&mut self, table: &TableMap) -> Result<TableReport, Problem> {
+        self.compare(table, false).await
+    }
+
+    /// Compares the rows of a table that were touched since it was last found equal.
+    pub async fn touched(&mut self, table: &TableMap) -> Result<TableReport, Problem> {
+        self.compare(table, true).await
+    }
+
+    /// Takes a new fence for what is compared from now on, and returns it.
+    pub async fn renew(&mut self) -> Result<&Fence, Problem> {
+        self.fence = None;
+        Ok(self.fence.insert(self.fencing.take().await?))
+    }
+
+    async fn compare(&mut self, table: &TableMap, touched_only: bool) -> Result<TableReport, Problem> {
+        let name = &table.source.name;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            if self.fence.as_ref().is_none_or(|fence| fence.taken_at.elapsed() > SNAPSHOT_AGE_MAX) {
+                self.renew().await?;
+            }
+            let fence = self.fence.as_mut().expect("there is one now");
+            let keys = if touched_only { fence.touched(name) } else { TouchedKeys::Whole };
+            let compared = match keys {
+                TouchedKeys::Whole => compare_table(&fence.pair, table, &self.options).await,
+                TouchedKeys::Keys(keys) => compare_keys(&fence.pair, table, &keys, &self.options).await,
+                TouchedKeys::Nothing => compare_keys(&fence.pair, table, &[], &self.options).await,
+            };
+            match compared {
+                Ok(report) => {
+                    if report.verdict == Verdict::Equal {
+                        fence.settle(name);
+                    }
+                    return Ok(report);
+                }
+                Err(problem) if problem.class == Class::Transient && attempts < ATTEMPTS_MAX => {
+                    warn!(error = %problem.why, table = %name, "a table is compared anew at another fence");
+                    self.fence = None;
+                }
+                Err(problem) => {
+                    warn!(error = %problem.why, table = %name, "a table cannot be compared");
+                    return Ok(TableReport::unread(name, &problem));
+                }
+            }
+        }
+    }
+}
+
+fn no_table() -> Problem {
+    Problem::definite(
+        "VF011",
+        "there is no table to compare",
+        "none of the tables that the stream carries matches --tables",
+        "check the globs; tidegate status says how many tables are carried",
+    )
+}
