@@ -1,0 +1,123 @@
+//! Rows of both sides, put side by side.
+
+use tidegate_model::{Position, TableMap};
+
+use crate::key::Key;
+use crate::layout::RowHash;
+use crate::report::{DifferenceKind, KeyReport, TableReport};
+
+/// How many bytes of keys a report lists: rows of tables without a key may be large.
+const LISTED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A row that was kept.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) hash: RowHash,
+    /// The hash of each column; empty without a key.
+    pub(super) columns: Box<[u64]>,
+    /// What names the row; `None` where there was no room for it.
+    pub(super) key: Option<Key>,
+}
+
+/// What was found so far.
+#[derive(Debug)]
+pub(super) struct Differences {
+    pub(super) missing: u64,
+    pub(super) extra: u64,
+    different: u64,
+    keys: Vec<KeyReport>,
+    listed_max: usize,
+    listed_bytes: usize,
+    /// Whether the counts may be too low.
+    at_least: bool,
+}
+
+impl Differences {
+    pub(super) fn new(listed_max: usize) -> Differences {
+        Differences {
+            missing: 0,
+            extra: 0,
+            different: 0,
+            keys: Vec::new(),
+            listed_max,
+            listed_bytes: 0,
+            at_least: false,
+        }
+    }
+
+    /// Takes rows of both sides; no row of the same key is in another call.
+    pub(super) fn match_rows(&mut self, mut source: Vec<Entry>, mut target: Vec<Entry>, table: &TableMap) {
+        for side in [&mut source, &mut target] {
+            side.sort_unstable_by_key(|entry| (entry.hash.key, entry.hash.row));
+        }
+        let (mut source, mut target) = (&source[..], &target[..]);
+        while let Some(key) = source.iter().chain(target).map(|entry| entry.hash.key).min() {
+            let (at_source, at_target) = (group(&mut source, key), group(&mut target, key));
+            self.match_key(at_source, at_target, table);
+        }
+    }
+
+    fn match_key(&mut self, source: &[Entry], target: &[Entry], table: &TableMap) {
+        let (source, target) = (without(source, target), without(target, source));
+        let changed = source.len().min(target.len());
+        for (before, after) in source.iter().zip(&target) {
+            self.different += 1;
+            self.list(before, DifferenceKind::Different, table, |index| before.columns[index] != after.columns[index]);
+        }
+        for entry in &source[changed..] {
+            self.missing += 1;
+            self.list(entry, DifferenceKind::Missing, table, |_| false);
+        }
+        for entry in &target[changed..] {
+            self.extra += 1;
+            self.list(entry, DifferenceKind::Extra, table, |_| false);
+        }
+    }
+
+    fn list(&mut self, entry: &Entry, kind: DifferenceKind, table: &TableMap, differs: impl Fn(usize) -> bool) {
+        let Some(key) = &entry.key else { return };
+        if self.keys.len() >= self.listed_max || self.listed_bytes >= LISTED_BYTES_MAX {
+            return;
+        }
+        self.listed_bytes += key.bytes();
+        let columns = table.columns.iter().enumerate().filter(|(index, _)| differs(*index));
+        let columns = columns.map(|(_, column)| column.source.to_string()).collect();
+        self.keys.push(KeyReport::new(key.clone(), kind, columns, table));
+    }
+
+    /// Takes note of a bucket that differs and was not looked into: what its numbers of rows prove, at least one.
+    pub(super) fn guess(&mut self, source: u64, target: u64) {
+        self.at_least = true;
+        self.missing += source.saturating_sub(target);
+        self.extra += target.saturating_sub(source);
+        self.different += u64::from(source == target);
+    }
+
+    pub(super) fn into_report(mut self, table: &TableMap, position: &Position, compared: u64) -> TableReport {
+        self.keys.sort_by(|a, b| a.row.cmp(&b.row));
+        let note =
+            self.at_least.then(|| "the sides differ in so much that rows were not counted one by one".to_owned());
+        TableReport::new(table, position, compared, [self.missing, self.extra, self.different], self.keys, note)
+    }
+}
+
+/// Takes the rows of a key off the front.
+fn group<'a>(rows: &mut &'a [Entry], key: u128) -> &'a [Entry] {
+    let length = rows.iter().take_while(|entry| entry.hash.key == key).count();
+    let (group, rest) = rows.split_at(length);
+    *rows = rest;
+    group
+}
+
+/// Returns the rows that have no equal among the others, each of which counts once. Both are sorted.
+fn without<'a>(rows: &'a [Entry], others: &[Entry]) -> Vec<&'a Entry> {
+    let mut others = others.iter().map(|entry| entry.hash.row).peekable();
+    let mut left = Vec::new();
+    for entry in rows {
+        while others.next_if(|other| *other < entry.hash.row).is_some() {}
+        if others.next_if_eq(&entry.hash.row).is_none() {
+            left.push(entry);
+        }
+    }
+    left
+}

@@ -1,0 +1,151 @@
+//! Reading a PostgreSQL database in an exported snapshot.
+//!
+//! Each statement runs behind a savepoint that is rolled back to afterwards: a comparison of many tables holds a lock on
+//! one at a time, and never longer than it reads it.
+
+use std::collections::HashMap;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tidegate_connect::Session;
+use tidegate_model::{Problem, TableName};
+use tokio_postgres::Error;
+
+use super::rows::{Rows, Stream};
+use super::{Selection, Side};
+use crate::key::Key;
+use crate::problem;
+
+/// What a server says of all rows of a table together: their number and two sums of their hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checksum {
+    pub(crate) rows: u64,
+    pub(crate) sums: String,
+}
+
+const KEY_TYPES: &str = "
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1)
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// Begins a transaction that sees exactly the snapshot.
+pub(super) async fn enter(session: &Session, snapshot: &str) -> Result<(), Problem> {
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+        escape_literal(snapshot)
+    );
+    session.batch_execute(&sql).await.map_err(problem::snapshot)
+}
+
+async fn mark(session: &Session) -> Result<(), Error> {
+    session.batch_execute("SAVEPOINT verify").await
+}
+
+/// Gives back what the last statement locked.
+pub(super) async fn leave(session: &Session) -> Result<(), Error> {
+    session.batch_execute("ROLLBACK TO SAVEPOINT verify; RELEASE SAVEPOINT verify").await
+}
+
+pub(super) async fn read(side: &Side, session: Session, selection: &Selection) -> Result<Rows, Problem> {
+    copy(side, session, selection, "").await.map_err(|error| problem::reading(&selection.table, error))
+}
+
+pub(super) async fn read_keys(
+    side: &Side,
+    session: Session,
+    selection: &Selection,
+    keys: &[Key],
+) -> Result<Rows, Problem> {
+    let table = &selection.table;
+    let types = key_types(&session, selection).await?;
+    let condition = condition(selection, &types, keys);
+    copy(side, session, selection, &condition).await.map_err(|error| problem::reading(table, error))
+}
+
+async fn copy(side: &Side, session: Session, selection: &Selection, condition: &str) -> Result<Rows, Error> {
+    mark(&session).await?;
+    let columns = names(&selection.columns).join(", ");
+    let sql = format!("COPY (SELECT {columns} FROM ONLY {}{condition}) TO STDOUT", table(&selection.table));
+    let lines = session.copy_out(&sql).await?;
+    Ok(Rows::new(side.clone(), session, selection.table.clone(), Stream::Copy(Box::pin(lines))))
+}
+
+/// Returns the types of the columns of the key. Their names are looked up rather than known from the map: the two sides
+/// may differ in them.
+async fn key_types(session: &Session, selection: &Selection) -> Result<Vec<String>, Problem> {
+    let Selection { table, columns, key } = selection;
+    let rows = session.query(KEY_TYPES, &[&&*table.schema, &&*table.name]).await;
+    let rows = rows.map_err(|error| problem::reading(table, error))?;
+    let types: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let find = |index: &usize| {
+        let column = &columns[*index];
+        types.get(column).cloned().ok_or_else(|| problem::changed(table, format!("column \"{column}\" is gone")))
+    };
+    key.iter().map(find).collect()
+}
+
+/// Returns the condition that only rows of these keys fulfil. COPY takes no parameters, so the values are literals; those
+/// of the first key say which types they all have.
+fn condition(selection: &Selection, types: &[String], keys: &[Key]) -> String {
+    let columns: Vec<String> =
+        selection.key.iter().map(|index| escape_identifier(&selection.columns[*index])).collect();
+    let row = |(number, key): (usize, &Key)| {
+        let value = |(value, type_name): (Option<&[u8]>, &String)| {
+            let text = value.map_or("NULL".to_owned(), |text| {
+                escape_literal(&String::from_utf8_lossy(text)).trim_start().to_owned()
+            });
+            if number == 0 { format!("{text}::{type_name}") } else { text }
+        };
+        let values: Vec<String> = key.values().zip(types).map(value).collect();
+        format!("({})", values.join(", "))
+    };
+    let rows: Vec<String> = keys.iter().enumerate().map(row).collect();
+    format!(" WHERE ({}) IN (VALUES {})", columns.join(", "), rows.join(", "))
+}
+
+/// Sums up a table at the server. What comes back equal from both servers is equal in either mode, because the texts of
+/// all values are: the sums go over the texts as the server prints them, which do not depend on the order of rows or on a
+/// collation. What comes back different proves nothing (another scale, another encoding of the server, another major
+/// version): then rows decide. So the canonical form of values exists once, here in the engine.
+pub(super) async fn checksum(session: &Session, selection: &Selection) -> Result<Checksum, Problem> {
+    let failed = |error| problem::reading(&selection.table, error);
+    mark(session).await.map_err(failed)?;
+    let hash = |seed: u8| format!("pg_catalog.sum(pg_catalog.hashtextextended(r, {seed}))");
+    let sql = format!(
+        "SELECT pg_catalog.count(*), pg_catalog.concat_ws(' ', {}, {}) \
+         FROM (SELECT ROW({})::text COLLATE \"C\" AS r FROM ONLY {}) AS rows",
+        hash(1),
+        hash(2),
+        names(&selection.columns).join(", "),
+        table(&selection.table)
+    );
+    let row = session.query_one(&sql, &[]).await.map_err(failed)?;
+    leave(session).await.map_err(failed)?;
+    Ok(Checksum { rows: row.get::<_, i64>(0).unsigned_abs(), sums: row.get(1) })
+}
+
+fn names(columns: &[String]) -> Vec<String> {
+    columns.iter().map(|column| escape_identifier(column)).collect()
+}
+
+fn table(name: &TableName) -> String {
+    format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_literals_of_the_types_of_the_first_one() {
+        let selection = Selection {
+            table: TableName::new("public", "t"),
+            columns: vec!["v".to_owned(), "a\"b".to_owned(), "c".to_owned()],
+            key: vec![1, 2],
+        };
+        let key = |a: &'static str, c: &'static str| [Some(a.as_bytes()), Some(c.as_bytes())].into_iter().collect();
+        let sql = condition(&selection, &["bigint".to_owned(), "text".to_owned()], &[key("1", "o'x"), key("2", "y")]);
+        assert_eq!(sql, r#" WHERE ("a""b", "c") IN (VALUES ('1'::bigint, 'o''x'::text), ('2', 'y'))"#);
+    }
+}
