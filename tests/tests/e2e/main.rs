@@ -18,3 +18,4 @@ mod semantics;
 mod stops;
 mod streaming;
 mod triggers;
+mod verify;

@@ -142,9 +142,10 @@ impl<'a> Fencing<'a> {
 
     async fn attempt(&self, live: &Live, number: u32) -> Result<Attempt, Problem> {
         let target = SnapshotTaker::open(&self.written, &self.key).await?;
-        let source = match live.handle.progress().borrow().applied.lsn() {
-            Some(_) => Some(source::SnapshotTaker::open(&self.read, &self.migration.name).await?),
-            None => None,
+        let of_postgres = live.handle.progress().borrow().applied.lsn().is_some();
+        let source = match of_postgres {
+            true => Some(source::SnapshotTaker::open(&self.read, &self.migration.name).await?),
+            false => None,
         };
         let taking = async {
             match &source {

@@ -41,7 +41,7 @@ impl Run<'_> {
         let (source, source_view) = upstream.source(self, begun, &position, &routes).await?;
         info!(%position, stream = %self.flow.stream, "streaming");
         let applied = applier.progress();
-        let touched = Arc::new(Mutex::new(Touched::new(&routes)));
+        let touched = Arc::new(Mutex::new(Touched::new(routes.iter().map(|route| &route.map))));
         let noting = Arc::clone(&touched);
         let note = move |batch: &Batch| noting.lock().unwrap_or_else(PoisonError::into_inner).note(batch);
         let mut pipeline =
