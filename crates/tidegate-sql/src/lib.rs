@@ -6,17 +6,22 @@
 //! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream.
+//! - [`fence`]: keeping everybody but the applier from writing. [`sequences`]: their values after a turn.
+//! - [`turn`]: which database is open, and the one write that changes it.
 
 pub mod applier;
 pub mod catalog;
 pub mod check;
 pub mod copy;
 pub mod dialect;
+pub mod fence;
 pub mod plan;
 pub mod quote;
 pub mod requests;
+pub mod sequences;
 pub mod state;
 pub mod triggers;
+pub mod turn;
 
 mod retry;
 mod server_error;

@@ -33,8 +33,8 @@ pub use ownership::{OwnerConfig, Waiting, take};
 
 pub(crate) use checkpoint::displaced;
 pub(crate) use process::unique;
-pub(crate) use schema::table_text;
 pub use schema::{StateKey, StateSchema};
+pub(crate) use schema::{advisory_key, table_text};
 pub(crate) use transaction::{begin_sql, under_lease};
 
 use tidegate_model::Problem;
