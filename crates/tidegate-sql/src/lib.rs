@@ -7,6 +7,7 @@
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream.
 //! - [`fence`]: keeping everybody but the applier from writing. [`sequences`]: their values after a turn.
+//! - [`finish`]: removing what was made.
 //! - [`turn`]: which database is open, and the one write that changes it.
 
 pub mod applier;
@@ -15,6 +16,7 @@ pub mod check;
 pub mod copy;
 pub mod dialect;
 pub mod fence;
+pub mod finish;
 pub mod plan;
 pub mod quote;
 pub mod requests;

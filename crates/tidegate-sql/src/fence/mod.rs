@@ -39,6 +39,7 @@ pub use grants::{Unrevoked, Why, give_back, put_up_by_revoke};
 pub use members::not_owned;
 pub use read_only::{ReadOnly, make_read_only, make_writable};
 pub use record::{FenceRow, give_up, let_through, read_fence};
+pub(crate) use triggers::leftovers;
 pub use triggers::{Present, present, put_up, take_down};
 
 /// How many tables are locked in one transaction.

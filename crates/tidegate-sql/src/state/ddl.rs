@@ -17,6 +17,21 @@ pub(super) struct Step {
 /// The tables that are rewritten all the time.
 pub(super) const HOT: [&str; 2] = ["checkpoint", "owner"];
 
+/// The tables that have rows of migrations, `migration` last.
+pub(super) const TABLES: [&str; 11] = [
+    "checkpoint",
+    "owner",
+    "copy_table",
+    "copy_chunk",
+    "target_object",
+    "request",
+    "verify_run",
+    "cutover_step",
+    "fence_grant",
+    "fence",
+    "migration",
+];
+
 /// The table that says which steps were done.
 pub(super) const SCHEMA_VERSION: &str = "
 CREATE TABLE IF NOT EXISTS {s}.schema_version (

@@ -32,6 +32,7 @@ pub use owner::{OwnerRow, read_owner};
 pub use ownership::{OwnerConfig, Waiting, take};
 
 pub(crate) use checkpoint::displaced;
+pub(crate) use install::{table_exists, tables};
 pub(crate) use process::unique;
 pub use schema::{StateKey, StateSchema};
 pub(crate) use schema::{advisory_key, table_text};

@@ -31,7 +31,7 @@ async fn nobody_gets_through_but_the_applier() {
         "UPDATE plain SET id = 3",
         "DELETE FROM plain",
         "TRUNCATE plain",
-        "COPY plain FROM stdin",
+        "COPY plain FROM PROGRAM 'echo 9'",
         "INSERT INTO root VALUES (2)",
         "INSERT INTO leaf VALUES (2)",
         "DELETE FROM middle",
