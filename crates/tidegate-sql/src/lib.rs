@@ -6,18 +6,25 @@
 //! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream. [`snapshot`]: a view of the target at its checkpoint.
+//! - [`fence`]: keeping everybody but the applier from writing. [`sequences`]: their values after a turn.
+//! - [`finish`]: removing what was made.
+//! - [`turn`]: which database is open, and the one write that changes it.
 
 pub mod applier;
 pub mod catalog;
 pub mod check;
 pub mod copy;
 pub mod dialect;
+pub mod fence;
+pub mod finish;
 pub mod plan;
 pub mod quote;
 pub mod requests;
+pub mod sequences;
 pub mod snapshot;
 pub mod state;
 pub mod triggers;
+pub mod turn;
 
 mod retry;
 mod server_error;

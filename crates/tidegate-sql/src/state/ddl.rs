@@ -1,7 +1,7 @@
 //! The numbered migrations of the state schema. One that was released is never changed: a change is a new number.
 
 /// The version of the state that this program writes and reads.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Where each step brings the two parts of the schema. Texts that both servers take: `{s}` stands for the schema,
 /// `{hot}` for what a server wants to know of a table that is rewritten all the time. Each statement stands alone and
@@ -17,6 +17,21 @@ pub(super) struct Step {
 /// The tables that are rewritten all the time.
 pub(super) const HOT: [&str; 2] = ["checkpoint", "owner"];
 
+/// The tables that have rows of migrations, `migration` last.
+pub(super) const TABLES: [&str; 11] = [
+    "checkpoint",
+    "owner",
+    "copy_table",
+    "copy_chunk",
+    "target_object",
+    "request",
+    "verify_run",
+    "cutover_step",
+    "fence_grant",
+    "fence",
+    "migration",
+];
+
 /// The table that says which steps were done.
 pub(super) const SCHEMA_VERSION: &str = "
 CREATE TABLE IF NOT EXISTS {s}.schema_version (
@@ -26,7 +41,10 @@ CREATE TABLE IF NOT EXISTS {s}.schema_version (
     PRIMARY KEY (part, version)
 )";
 
-pub(super) const STEPS: [Step; 1] = [Step { version: 1, common: &COMMON_1, stream: &STREAM_1 }];
+pub(super) const STEPS: [Step; 2] = [
+    Step { version: 1, common: &COMMON_1, stream: &STREAM_1 },
+    Step { version: 2, common: &COMMON_2, stream: &STREAM_2 },
+];
 
 const COMMON_1: [&str; 1] = ["
 CREATE TABLE IF NOT EXISTS {s}.migration (
@@ -119,3 +137,54 @@ CREATE TABLE IF NOT EXISTS {s}.request (
     PRIMARY KEY (migration, stream, id)
 )",
 ];
+
+const COMMON_2: [&str; 4] = [
+    "ALTER TABLE {s}.migration ADD COLUMN IF NOT EXISTS turned jsonb",
+    "
+CREATE TABLE IF NOT EXISTS {s}.cutover_step (
+    migration text NOT NULL,
+    stream text NOT NULL,
+    turn text NOT NULL,
+    step text NOT NULL,
+    place INT4 NOT NULL,
+    generation INT8 NOT NULL,
+    state text NOT NULL,
+    began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at timestamptz,
+    detail jsonb,
+    PRIMARY KEY (migration, stream, turn, step)
+)",
+    "
+CREATE TABLE IF NOT EXISTS {s}.fence (
+    migration text PRIMARY KEY,
+    secret text NOT NULL,
+    turn text,
+    opens_at INT8,
+    state text NOT NULL,
+    write_to text
+)",
+    "
+CREATE TABLE IF NOT EXISTS {s}.fence_grant (
+    migration text NOT NULL,
+    turn text NOT NULL,
+    target_table text NOT NULL,
+    target_column text NOT NULL,
+    grantee text NOT NULL,
+    privilege text NOT NULL,
+    grantable bool NOT NULL,
+    PRIMARY KEY (migration, target_table, target_column, grantee, privilege)
+)",
+];
+
+const STREAM_2: [&str; 1] = ["
+CREATE TABLE IF NOT EXISTS {s}.verify_run (
+    migration text NOT NULL,
+    stream text NOT NULL,
+    id text NOT NULL,
+    source_table text NOT NULL,
+    position text,
+    verdict text NOT NULL,
+    report jsonb NOT NULL,
+    ended_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, stream, id, source_table)
+)"];

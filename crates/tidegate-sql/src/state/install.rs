@@ -141,3 +141,21 @@ pub(super) async fn version(client: &Client, schema: &StateSchema, part: &str) -
     }
     Ok(version)
 }
+
+/// Returns whether a state table is there: a source has fewer than a target.
+pub(crate) async fn table_exists(client: &Client, schema: &StateSchema, name: &str) -> Result<bool, Problem> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let row = client.query_one(sql, &[&schema.table(name)]).await.map_err(failed("look for a state table"))?;
+    Ok(row.get(0))
+}
+
+/// Returns the state tables that are there and have rows of migrations, `migration` last.
+pub(crate) async fn tables(client: &Client, schema: &StateSchema) -> Result<Vec<String>, Problem> {
+    let mut found = Vec::new();
+    for name in super::ddl::TABLES {
+        if table_exists(client, schema, name).await? {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
+}

@@ -32,9 +32,10 @@ pub use owner::{OwnerRow, read_owner};
 pub use ownership::{OwnerConfig, Waiting, take};
 
 pub(crate) use checkpoint::displaced;
+pub(crate) use install::{table_exists, tables};
 pub(crate) use process::unique;
-pub(crate) use schema::table_text;
 pub use schema::{StateKey, StateSchema};
+pub(crate) use schema::{advisory_key, table_text};
 pub(crate) use transaction::{begin_sql, under_lease};
 
 use tidegate_model::Problem;

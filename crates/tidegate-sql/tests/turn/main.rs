@@ -1,0 +1,6 @@
+//! What a turn does to the databases: fences, sequences, the write that turns, and what is left when it is over.
+
+mod fence;
+mod support;
+mod turning;
+mod waiting;
