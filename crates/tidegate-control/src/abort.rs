@@ -18,6 +18,8 @@ pub struct Undo {
     pub id: TurnId,
     /// What `turning` of the closing side must still say when `record_abort` replaces it.
     pub expects: Option<Turning>,
+    /// What `turning` of the opening side must still say when `refuse_turn` replaces it.
+    pub opening_expects: Option<Turning>,
     /// The steps. `record_abort` records the ones after it as planned, in its own transaction.
     pub steps: Vec<PlannedStep>,
 }
@@ -90,7 +92,8 @@ fn undo(observed: &Observed, closing: &SideSays, policy: &Policy, refuse_first: 
     let unfence = (Step::Unfence, format!("open the {from} again, table by table"));
     let steps = refuse.into_iter().chain(record).chain(hook).chain([unfence]);
     let steps = steps.map(|(step, text)| PlannedStep::new(step, false, text)).collect();
-    Undo { id, expects: closing.turning, steps }
+    let opening_expects = observed.opening().says().and_then(|says| says.turning);
+    Undo { id, expects: closing.turning, opening_expects, steps }
 }
 
 /// Returns the attempt that this side's `turning` speaks of, if it leads on from its generation.

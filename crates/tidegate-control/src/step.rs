@@ -28,8 +28,9 @@ pub enum Step {
     Sequences,
     /// Closing side: `turning` from `begun ID` to `turning ID`. From here on the opening side must be asked.
     RecordTurning,
-    /// Opening side, one transaction: generation from g to g + 1 unless it says `aborted ID`, its grants given back where
-    /// its fence is made of grants, and the recorded steps copied to it with everything up to here done.
+    /// Opening side, one transaction: generation from g to g + 1 and `turning` from what was observed there to nothing, by
+    /// compare-and-set; its grants given back where its fence is made of grants; the recorded steps copied to it, with
+    /// everything up to here done.
     Turn,
     /// The operator's command once the other side is open.
     OnOpen,
@@ -41,7 +42,8 @@ pub enum Step {
     DropFenceTriggers,
     /// The certificate is written.
     Certificate,
-    /// Opening side, one transaction: `turning` to `aborted ID`, provided that the generation is still g.
+    /// Opening side, one transaction: `turning` from what was observed there to `aborted ID`, at generation g, by
+    /// compare-and-set: a refusal of an earlier attempt that arrives late must not cover up that of a later one.
     RefuseTurn,
     /// Closing side: `turning` from what was observed to `aborted ID`.
     RecordAbort,

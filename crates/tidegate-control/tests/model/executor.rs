@@ -146,10 +146,7 @@ impl Work<'_> {
             Step::RefuseTurn if self.config.variant == Variant::WithoutRefusal => {
                 self.to_closing(undo.id, Op::RecordAbort { expects: undo.expects })
             }
-            Step::RefuseTurn => {
-                let expects = self.view.side(self.closing().other()).and_then(|opening| opening.turning);
-                self.to_opening(undo.id, Op::RefuseTurn { expects })
-            }
+            Step::RefuseTurn => self.to_opening(undo.id, Op::RefuseTurn { expects: undo.opening_expects }),
             Step::RecordAbort => self.to_closing(undo.id, Op::RecordAbort { expects: undo.expects }),
             step => self.undo(undo.id, step),
         }

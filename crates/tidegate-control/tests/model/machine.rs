@@ -64,6 +64,8 @@ pub struct Config {
     pub flying: usize,
     /// How often a database may go away.
     pub outages: u8,
+    /// Whether a database that has gone away comes back.
+    pub comes_back: bool,
     /// Whether time passes between the reading of the two sides.
     pub torn_reads: bool,
     /// The steps of every plan.
@@ -81,6 +83,7 @@ impl Config {
             processes: 2,
             flying: 1,
             outages: 1,
+            comes_back: true,
             torn_reads: false,
             steps: Vec::new(),
         };
@@ -150,8 +153,8 @@ impl Model for Config {
         for side in SIDES {
             match world.database(side).up {
                 true if world.outages < self.outages => actions.push(Action::GoDown(side)),
-                true => {}
-                false => actions.push(Action::ComeUp(side)),
+                false if self.comes_back => actions.push(Action::ComeUp(side)),
+                true | false => {}
             }
         }
     }
