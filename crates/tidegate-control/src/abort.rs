@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use crate::direction::Direction;
-use crate::observed::{Observed, SideSays};
+use crate::observed::Observed;
 use crate::plan::next_attempt;
 use crate::policy::Policy;
 use crate::refusal::{Reason, Refusal};
 use crate::resume::{Next, resume};
+use crate::side::SideSays;
 use crate::step::{PlannedStep, Step};
 use crate::turning::{TurnId, Turning};
 

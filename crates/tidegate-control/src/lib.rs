@@ -33,6 +33,7 @@ mod position_text;
 mod preflight;
 mod refusal;
 mod resume;
+mod side;
 mod step;
 mod turning;
 
@@ -41,12 +42,12 @@ pub use begin::ready_to_fence;
 pub use certificate::{Certificate, SequenceProof, StepTime, TableProof};
 pub use direction::{Direction, Phase, Side};
 pub use observed::{
-    Breach, Database, Feed, FenceSeen, LongWriter, Observed, PreparedTransaction, RecordedStep, RecordedTurn, Rights,
-    SideSays, SideSeen, StepState, StreamSeen, StreamState, Verdict, VerifySeen,
+    Breach, Feed, LongWriter, Observed, PreparedTransaction, Rights, StreamSeen, StreamState, Verdict, VerifySeen,
 };
 pub use plan::{Plan, plan};
 pub use policy::{Accept, FenceKind, Hooks, Policy};
 pub use refusal::{Reason, Refusal};
 pub use resume::{Next, resume};
+pub use side::{Database, FenceSeen, RecordedStep, RecordedTurn, SideSays, SideSeen, StepState};
 pub use step::{OnFailure, PlannedStep, Step};
 pub use turning::{InvalidTurning, TurnId, Turning};

@@ -5,10 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::direction::Direction;
-use crate::observed::{Database, Observed, SideSays, default_fence};
+use crate::observed::Observed;
 use crate::policy::{FenceKind, Policy};
 use crate::preflight::Preflight;
 use crate::refusal::{Reason, Refusal};
+use crate::side::{Database, SideSays};
 use crate::step::{PlannedStep, Step};
 use crate::turning::{TurnId, Turning};
 
@@ -160,7 +161,7 @@ impl Draft<'_> {
             Database::Postgres => format!(", {group} tables at a time, each lock tried for {wait} ms"),
             Database::Cockroach { .. } => String::new(),
         };
-        match self.policy.fence.unwrap_or(default_fence(self.closing.database)) {
+        match self.policy.fence.unwrap_or(self.closing.database.default_fence()) {
             FenceKind::Trigger => format!("close the {closing} with triggers{locks}"),
             FenceKind::Revoke => format!("close the {closing} by revoking write privileges{locks}"),
             FenceKind::ReadOnly => format!("close the {closing} by making it read-only{locks}"),

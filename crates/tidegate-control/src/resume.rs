@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::direction::{Direction, Side};
-use crate::observed::{Observed, RecordedTurn, SideSays, SideSeen};
+use crate::observed::Observed;
+use crate::side::{RecordedTurn, SideSays, SideSeen};
 use crate::step::Step;
 use crate::turning::{TurnId, Turning};
 

@@ -1,9 +1,9 @@
 //! Whether the policy makes sense here.
 
 use super::Preflight;
-use crate::observed::Database;
 use crate::policy::FenceKind;
 use crate::refusal::Reason;
+use crate::side::Database;
 
 impl Preflight<'_> {
     pub(super) fn check_policy(&mut self) {

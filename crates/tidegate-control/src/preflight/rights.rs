@@ -1,9 +1,9 @@
 //! Whether the fence that is asked for can be put up, and whom it stops.
 
 use super::{Preflight, listed};
-use crate::observed::{Database, default_fence};
 use crate::policy::FenceKind;
 use crate::refusal::Reason;
+use crate::side::Database;
 
 impl Preflight<'_> {
     pub(super) fn check_rights(&mut self) {
@@ -16,7 +16,7 @@ impl Preflight<'_> {
         if self.policy.immediate {
             return;
         }
-        let fence = self.policy.fence.unwrap_or(default_fence(closing.database));
+        let fence = self.policy.fence.unwrap_or(closing.database.default_fence());
         self.check_locks(closing.database, fence);
         match fence {
             FenceKind::Trigger => {}

@@ -2,8 +2,8 @@
 
 use super::Preflight;
 use crate::direction::{Phase, Side};
-use crate::observed::{SideSays, SideSeen};
 use crate::resume::{Next, resume};
+use crate::side::{SideSays, SideSeen};
 use crate::turning::Turning;
 
 impl Preflight<'_> {

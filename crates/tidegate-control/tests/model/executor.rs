@@ -5,7 +5,7 @@ use tidegate_control::{
     SideSeen, Step, StepState, StreamSeen, StreamState, TurnId, Verdict, VerifySeen, abort_steps, plan, resume,
 };
 
-use crate::machine::{Config, Variant};
+use crate::config::{Config, Variant};
 use crate::world::{Database, Op, Record, Request, TABLES, Wish, opened_by};
 
 /// What a process does next.

@@ -2,8 +2,10 @@
 //! lose every answer, a second process, requests that arrive late. The executor takes each step from the planner of the
 //! real program.
 
+mod config;
 mod executor;
 mod machine;
+mod promises;
 mod reach;
 mod server;
 mod world;
@@ -13,7 +15,8 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 use tidegate_control::{Side, Turning};
 
-use machine::{Config, NEVER_BOTH, NOTHING_LOST, Variant};
+use config::{Config, Variant};
+use promises::{NEVER_BOTH, NOTHING_LOST};
 use reach::Graph;
 use world::{Database, World};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use stateright::Model;
 
-use crate::machine::Config;
+use crate::config::Config;
 use crate::world::{World, fingerprint};
 
 /// All reachable worlds, and which can lead to which.

@@ -2,7 +2,7 @@
 
 use tidegate_control::{Step, TurnId, Turning};
 
-use crate::machine::Variant;
+use crate::config::Variant;
 use crate::world::{Database, Op, Record, Request};
 
 impl Database {

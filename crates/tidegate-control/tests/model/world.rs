@@ -7,6 +7,8 @@ use tidegate_control::{Side, Step, TurnId, Turning};
 /// The application writes two tables, so that a fence goes up in two groups.
 pub const TABLES: usize = 2;
 
+pub const SIDES: [Side; 2] = [Side::Source, Side::Target];
+
 /// Everything there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
