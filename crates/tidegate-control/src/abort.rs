@@ -75,8 +75,8 @@ pub fn abort_steps(observed: &Observed, policy: &Policy) -> Result<Undo, Refusal
     }
 }
 
-/// Returns how to undo the attempt because its budget is spent; `None` when it has to go on: from `turning` on the turn is
-/// one transaction away, and giving up would take longer than going through.
+/// Returns how to undo the attempt because its budget is spent; `None` when it has to go on: from `turning` on the turn
+/// is one transaction away, and giving up would take longer than going through.
 pub fn when_over_budget(observed: &Observed, policy: &Policy) -> Option<Undo> {
     let turning = observed.closing().says()?.turning;
     matches!(turning, Some(Turning::Begun(_))).then(|| abort_steps(observed, policy).ok())?
@@ -156,8 +156,8 @@ fn nothing_to_abort(observed: &Observed) -> Reason {
     )
 }
 
-/// Tells the operator that an attempt was undone because nothing could be written for longer than the budget. `waited_for`:
-/// what it was waiting for, with the pid and statement of who was in the way.
+/// Tells the operator that an attempt was undone because nothing could be written for longer than the budget.
+/// `waited_for`: what it was waiting for, with the pid and statement of who was in the way.
 pub fn budget_exceeded(observed: &Observed, policy: &Policy, waited_for: &str) -> Reason {
     Reason::new(
         "CT036",

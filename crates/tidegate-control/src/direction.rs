@@ -107,7 +107,7 @@ impl fmt::Display for Direction {
 pub enum Phase {
     /// The source is the truth.
     Initial,
-    /// A turn is under way: shown by `status`; which side is open follows from the generations alone.
+    /// A turn is under way. No turn writes it into the row: `status` says it while `turning` is `begun` or `turning`.
     Cutover,
     /// The target is the truth.
     Reversed,

@@ -7,11 +7,11 @@
 //!   Observed --> abort_steps() ---> steps that undo, or a Refusal
 //! ```
 //!
-//! Nothing here does I/O or reads a clock. Whoever executes observes, asks, does one step, and observes again; the model in
-//! `tests/model` does exactly that against two imagined databases, and is searched completely.
+//! Nothing here does I/O or reads a clock. Whoever executes observes, asks, does one step, and observes again; the
+//! model in `tests/model` does exactly that against two imagined databases, and is searched completely.
 //!
-//! What keeps a turn safe is one word in the `migration` row of each side, the [`Turning`]. It only ever moves forward, by
-//! compare-and-set, and every transaction of a turn checks it before it does anything:
+//! What keeps a turn safe is one word in the `migration` row of each side, the [`Turning`]. It only ever moves forward,
+//! by compare-and-set, and every transaction of a turn checks it before it does anything:
 //!
 //! ```text
 //!   closing side:  begun 2.1 --> turning 2.1 --> generation 2, nothing under way

@@ -8,8 +8,8 @@ use tidegate_model::Position;
 use crate::direction::{Direction, Side};
 use crate::side::SideSeen;
 
-/// What was seen of a migration. The two sides need not have been read at one moment: whatever is decided from it is done
-/// by a compare-and-set that fails if a side has moved on.
+/// What was seen of a migration. The two sides need not have been read at one moment: whatever is decided from it is
+/// done by a compare-and-set that fails if a side has moved on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     /// The migration's name, for the commands in messages.
@@ -103,8 +103,8 @@ pub enum Feed {
     Unarmed,
     /// Running, applying nothing.
     Armed {
-        /// Whether its first resolved timestamp has arrived (PostgreSQL: its first keepalive). Until then the wait for it
-        /// would fall into the time in which nothing can be written.
+        /// Whether its first resolved timestamp has arrived (PostgreSQL: its first keepalive). Until then the wait for
+        /// it would fall into the time in which nothing can be written.
         first_resolved_seen: bool,
     },
     /// It cannot run.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::direction::Direction;
+use crate::direction::{Direction, Side};
 use crate::observed::Observed;
 use crate::policy::{FenceKind, Policy};
 use crate::preflight::Preflight;
@@ -126,7 +126,7 @@ impl Draft<'_> {
         let steps = [
             (Step::Sequences, self.sequences_text()),
             (Step::RecordTurning, format!("record at the {closing} that the turn is about to be sent")),
-            (Step::Turn, format!("{} THE {closing} STAYS WRITABLE TOO", self.turn_text())),
+            (Step::Turn, format!("{}; THE {} STAYS WRITABLE TOO", self.turn_text(), shouted(closing))),
             (Step::FlowBothWays, "let both streams flow, each without what the other wrote".to_owned()),
         ];
         let on_open = self.policy.hooks.on_open.as_ref().map(|command| (Step::OnOpen, format!("run: {command}")));
@@ -186,13 +186,18 @@ impl Draft<'_> {
 
     fn turn_text(&self) -> String {
         let opening = self.observed.direction.opening();
-        format!("OPEN THE {opening}: generation {} in one transaction.", self.closing.generation + 1)
+        format!("open the {opening}: generation {} in one transaction", self.closing.generation + 1)
     }
 
     fn follow_text(&self) -> String {
         let closing = self.observed.direction.closing();
         format!("bring the {closing} to generation {}", self.closing.generation + 1)
     }
+}
+
+/// A side where nobody may read past it.
+pub(crate) fn shouted(side: Side) -> String {
+    side.to_string().to_uppercase()
 }
 
 impl fmt::Display for Plan {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const BUDGET_SECONDS: u64 = 30;
 /// How far past the last used value a sequence is set.
 pub const SEQUENCE_MARGIN: u64 = 1000;
-/// How many tables are locked in one transaction: enough to be quick, few enough that one busy table holds up few others.
+/// How many tables are locked in one transaction: enough to be quick, few enough that one busy table holds up few
+/// others.
 pub const FENCE_GROUP_TABLES: u32 = 200;
 /// How long a lock of the fence waits: a lock that waits stops every writer behind it.
 pub const FENCE_LOCK_TIMEOUT_MS: u64 = 500;
@@ -103,4 +104,22 @@ pub struct Accept {
     pub breaches: bool,
     /// Both sides writable at once (CT021).
     pub both_writable: bool,
+}
+
+impl Accept {
+    /// Accepts what a refusal's code stands for (`--accept CT007`). Returns false for a code that cannot be accepted.
+    pub fn add(&mut self, code: &str) -> bool {
+        let accepted = match code {
+            "CT007" => &mut self.not_carried,
+            "CT008" => &mut self.dead_letters,
+            "CT009" => &mut self.prepared,
+            "CT010" => &mut self.long_writers,
+            "CT013" => &mut self.unrevocable_roles,
+            "CT015" => &mut self.breaches,
+            "CT021" => &mut self.both_writable,
+            _ => return false,
+        };
+        *accepted = true;
+        true
+    }
 }

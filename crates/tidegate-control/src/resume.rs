@@ -75,7 +75,8 @@ fn closing_side_speaks(direction: Direction, closing: &SideSays, opening: Option
     match closing.turning {
         None => Next::Nothing,
         Some(Turning::Begun(id)) => {
-            // The record and `begun` are one transaction, and `record_turning` is never recorded as done without `turning`.
+            // The record and `begun` are one transaction, and `record_turning` is never recorded as done without
+            // `turning`.
             let step = closing.recorded(id).and_then(RecordedTurn::next).unwrap_or(Step::RecordTurning);
             Next::Continue { id, step }
         }
@@ -94,7 +95,8 @@ fn closing_side_speaks(direction: Direction, closing: &SideSays, opening: Option
     }
 }
 
-/// Returns what is left of undoing an attempt. A fence that stands there although its removal is recorded is removed again.
+/// Returns what is left of undoing an attempt. A fence that stands there although its removal is recorded is removed
+/// again.
 fn undoing_left(closing: &SideSays, id: TurnId) -> Option<Step> {
     let turn = closing.recorded(id);
     let hook = turn.is_some_and(|turn| turn.has(Step::OnAbort) && !turn.is_done(Step::OnAbort));

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Closing side, one transaction: `turning` from what was observed to `begun ID`, and all steps recorded as planned.
+    /// Closing side, one transaction: `turning` from what was observed to `begun ID`, and all steps recorded as
+    /// planned.
     Begin,
-    /// The reader of the stream that flows after the turn runs, applies nothing, and has shown its first resolved timestamp.
+    /// The reader of the stream that flows after the turn runs, applies nothing, and has shown its first resolved
+    /// timestamp.
     ArmFeed,
     /// Verify rounds until what is left fits the budget.
     VerifyRounds,
@@ -26,19 +28,22 @@ pub enum Step {
     VerifyTouched,
     /// Sequences of the opening side are past every used value.
     Sequences,
-    /// Closing side: `turning` from `begun ID` to `turning ID`. From here on the opening side must be asked.
+    /// Closing side: `turning` from `begun ID` to `turning ID`. From here on the opening side must be asked, so
+    /// the executor has a session there before it does this.
     RecordTurning,
-    /// Opening side, one transaction: generation from g to g + 1 and `turning` from what was observed there to nothing, by
-    /// compare-and-set; its grants given back where its fence is made of grants; the recorded steps copied to it, with
-    /// everything up to here done.
+    /// Opening side, one transaction: generation from g to g + 1 and `turning` from what was observed there to nothing,
+    /// by compare-and-set; its grants given back where its fence is made of grants; the recorded steps copied to it,
+    /// with everything up to here done.
     Turn,
     /// The operator's command once the other side is open.
     OnOpen,
     /// Closed side, one transaction: generation g + 1 and its phase, nothing under way.
     Follow,
-    /// The streams change places: the drained one is parked, the armed one flows from the drained checkpoint's commit on.
+    /// The streams change places: the drained one is parked, the armed one flows from the drained checkpoint's commit
+    /// on.
     Park,
-    /// Opened side, table by table, each in a transaction that checks generation g + 1 and that no turn has begun there.
+    /// Opened side, table by table, each in a transaction that checks generation g + 1 and that no turn has begun
+    /// there.
     DropFenceTriggers,
     /// The certificate is written.
     Certificate,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Which turn, and which attempt at it. Written `2.1`: the first attempt to reach generation 2. No two attempts share an
-/// id, so a statement of an earlier attempt that arrives late never passes for one of a later attempt.
+/// Which turn, and which attempt at it. Written `2.1`: the first attempt to reach generation 2. No two attempts share
+/// an id, so a statement of an earlier attempt that arrives late never passes for one of a later attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TurnId {
@@ -50,8 +50,8 @@ pub enum Turning {
     Begun(TurnId),
     /// On the closing side: the turn's transaction may have been sent. Only the opening side knows.
     Turning(TurnId),
-    /// On the closing side: this attempt is being undone or is undone. On the opening side: this attempt will never open
-    /// it, whatever arrives late.
+    /// On the closing side: this attempt is being undone or is undone. On the opening side: this attempt will never
+    /// open it, whatever arrives late.
     Aborted(TurnId),
 }
 

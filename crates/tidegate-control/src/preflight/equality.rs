@@ -63,7 +63,8 @@ impl Preflight<'_> {
     }
 }
 
-/// How long the comparison of what is left takes, by the speed of the last round. Nothing left takes no time at any speed.
+/// How long the comparison of what is left takes, by the speed of the last round. Nothing left takes no time at any
+/// speed.
 fn seconds_left(verify: &VerifySeen) -> u64 {
     match verify.keys_per_second {
         Some(speed) if speed > 0 => verify.keys_left.div_ceil(speed),

@@ -1,4 +1,5 @@
-//! Everything that can be in the way of a turn. Each check looks at one thing and adds its reasons; none stops the others.
+//! Everything that can be in the way of a turn. Each check looks at one thing and adds its reasons; none stops the
+//! others.
 
 mod equality;
 mod policy;
@@ -58,9 +59,14 @@ impl<'a> Preflight<'a> {
         self.warnings.push(Reason::new(code, what, why, next));
     }
 
-    /// A reason against, or a warning if the operator has accepted it.
+    /// A warning where the operator has accepted it, else a reason against that says how to accept it.
     fn unless(&mut self, accepted: bool, reason: Reason) {
-        if accepted { self.warnings.push(reason) } else { self.reasons.push(reason) }
+        if accepted {
+            self.warnings.push(reason);
+        } else {
+            let next = format!("{}, or take it as it is: --accept {}", reason.next, reason.code);
+            self.reasons.push(Reason { next, ..reason });
+        }
     }
 
     /// The command of this turn, for `next`.

@@ -1,6 +1,7 @@
 //! Whether the policy makes sense here.
 
 use super::Preflight;
+use crate::plan::shouted;
 use crate::policy::FenceKind;
 use crate::refusal::Reason;
 use crate::side::Database;
@@ -16,12 +17,12 @@ impl Preflight<'_> {
             let (closing, opening) = (self.observed.direction.closing(), self.observed.direction.opening());
             let reason = Reason::new(
                 "CT021",
-                format!("BOTH THE {closing} AND THE {opening} WILL BE WRITABLE AT ONCE"),
+                format!("BOTH {} AND {} WILL BE WRITABLE AT ONCE", shouted(closing), shouted(opening)),
                 format!(
                     "changes of one row on both sides collide, and the {closing}'s is lost; sequences and unique values \
                      may collide; nothing proves that the sides are equal"
                 ),
-                "turn without --immediate, or accept that two writers may overwrite each other",
+                "turn without --immediate",
             );
             self.unless(self.policy.accept.both_writable, reason);
         }

@@ -34,13 +34,14 @@ impl Preflight<'_> {
 
     fn check_locks(&mut self, database: Database, fence: FenceKind) {
         let observed = self.observed;
-        let next = "grant ownership of the tables to Tidegate's role, or take another fence: --fence revoke";
         if database == Database::Postgres && !observed.rights.no_lock.is_empty() {
             let what = format!("Tidegate may not lock {}", listed(&observed.rights.no_lock));
+            let next = "grant UPDATE, DELETE or TRUNCATE on them to Tidegate's role";
             self.refuse("CT011", what, "without the lock a running writer would slip past the fence", next);
         }
         if fence == FenceKind::Trigger && !observed.rights.no_trigger.is_empty() {
             let what = format!("Tidegate may not create triggers on {}", listed(&observed.rights.no_trigger));
+            let next = "grant TRIGGER on them to Tidegate's role, or take another fence: --fence revoke";
             self.refuse("CT011", what, "the fence is made of triggers", next);
         }
     }

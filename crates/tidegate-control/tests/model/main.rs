@@ -1,6 +1,6 @@
-//! The machine of a turn, searched completely: two databases, writers on both, processes that are killed at every step and
-//! lose every answer, a second process, requests that arrive late. The executor takes each step from the planner of the
-//! real program.
+//! The machine of a turn, searched completely: two databases, writers on both, processes that are killed at every step
+//! and lose every answer, a second process, requests that arrive late. The executor takes each step from the planner of
+//! the real program.
 
 mod config;
 mod executor;
