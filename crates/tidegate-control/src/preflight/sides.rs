@@ -1,0 +1,78 @@
+//! What the two databases say of the migration.
+
+use super::Preflight;
+use crate::direction::{Phase, Side};
+use crate::resume::{Next, resume};
+use crate::side::{SideSays, SideSeen};
+use crate::turning::Turning;
+
+impl Preflight<'_> {
+    pub(super) fn check_sides(&mut self) {
+        let observed = self.observed;
+        for side in [Side::Source, Side::Target] {
+            if let SideSeen::Unreachable { why } = observed.side(side) {
+                let next = format!("make the {side} reachable, then: {}", self.command());
+                self.refuse("CT001", format!("the {side} cannot be read"), why.clone(), next);
+            }
+        }
+        let (Some(closing), Some(opening)) = (observed.closing().says(), observed.opening().says()) else { return };
+        if self.under_way(closing) {
+            self.refuse_unfinished();
+        } else if closing.generation != opening.generation || closing.phase != opening.phase {
+            self.refuse_disagreement(closing, opening);
+        } else if closing.phase.open() != Some(observed.direction.closing()) {
+            self.refuse_phase(closing.phase);
+        } else if closing.is_fenced() && self.fencing.is_none() {
+            self.refuse_fence();
+        }
+    }
+
+    /// Whether another turn than the one that is about to fence is unfinished.
+    fn under_way(&self, closing: &SideSays) -> bool {
+        match self.fencing {
+            Some(id) => closing.turning != Some(Turning::Begun(id)),
+            None => resume(self.observed) != Next::Nothing,
+        }
+    }
+
+    fn refuse_unfinished(&mut self) {
+        let why = match resume(self.observed) {
+            Next::Nothing => "it is not recorded there any more: somebody has aborted it".to_owned(),
+            next => format!("what is left of it: {next}"),
+        };
+        let next = format!("go on with {0}, or undo it with {0} --abort", self.command());
+        self.refuse("CT003", "a turn of this migration is unfinished", why, next);
+    }
+
+    fn refuse_disagreement(&mut self, closing: &SideSays, opening: &SideSays) {
+        let direction = self.observed.direction;
+        let why = format!(
+            "the {} is at generation {} ({}), the {} at generation {} ({}); no turn explains that",
+            direction.closing(),
+            closing.generation,
+            closing.phase,
+            direction.opening(),
+            opening.generation,
+            opening.phase
+        );
+        let next = "find out which database was restored or exchanged; the higher generation is the truth";
+        self.refuse("CT035", "the two databases do not belong to the same moment of this migration", why, next);
+    }
+
+    fn refuse_phase(&mut self, phase: Phase) {
+        let (direction, name) = (self.observed.direction, &self.observed.migration);
+        let why = match phase.open() {
+            Some(open) => format!("the {open} is the open side (phase {phase}); {direction} would open it"),
+            None => format!("its phase is {phase}"),
+        };
+        let next = format!("see tidegate status --name {name}");
+        self.refuse("CT002", format!("{direction} does not fit the state of migration \"{name}\""), why, next);
+    }
+
+    fn refuse_fence(&mut self) {
+        let side = self.observed.direction.closing();
+        let why = "no recorded turn explains it, so nobody would take it down again";
+        let next = format!("take it down: {} --abort", self.command());
+        self.refuse("CT018", format!("a fence stands at the {side}, which is open"), why, next);
+    }
+}
