@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Error};
 use super::ApplierConfig;
 use super::mark::Mark;
 use crate::dialect::Dialect;
+use crate::fence;
 use crate::plan::SessionRights;
 use crate::server_error;
 use crate::state::Lease;
@@ -87,6 +88,8 @@ pub(super) async fn set_up(
         let rights = SessionRights { foreign_keys_enforced: true };
         return Ok(Ready { rights, backend: None, first: String::new() });
     }
+    // Before it is read only: the secret may have to be made.
+    fence::let_through(session, &config.lease.key.schema, &config.lease.key.migration).await?;
     let (rights, backend) = set_up_postgres(session, earlier).await.map_err(failed)?;
     let mark = if config.mark { Some(Mark::set_up(session, &config.lease).await?) } else { None };
     let first = mark.as_ref().and_then(Mark::first_statement).map_or(String::new(), |first| format!("; {first}"));

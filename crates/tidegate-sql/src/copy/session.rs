@@ -9,6 +9,7 @@ use tidegate_model::{MigrationName, Problem};
 use super::problem;
 use crate::applier::Mark;
 use crate::dialect::Dialect;
+use crate::fence;
 use crate::server_error::DIVISION_BY_ZERO;
 use crate::state::{Lease, begin_sql, displaced};
 
@@ -85,6 +86,9 @@ impl Sessions {
             Dialect::Postgres => {
                 // The server ends what a dead process of ours left running, an index being built for instance.
                 try_to(&session, "SET client_connection_check_interval = '1s'").await?;
+                // A table that is copied anew may stand behind the fence of a turn.
+                let key = &self.0.lease.key;
+                fence::let_through(&session, &key.schema, &key.migration).await?;
                 try_to(&session, "SET session_replication_role = replica").await?
             }
             Dialect::Cockroach => {

@@ -45,8 +45,8 @@ impl Locker {
         lock_timeout: Duration,
         until: Instant,
     ) -> Result<Locker, Problem> {
-        let session = Session::connect(settings, &format!("tidegate/{name}/fence")).await?;
-        let watch = Session::connect(settings, &format!("tidegate/{name}/fence-watch")).await?;
+        let session = Session::connect(settings, &name.application_name("fence")).await?;
+        let watch = Session::connect(settings, &name.application_name("fence-watch")).await?;
         // Not everybody may; then it takes a little longer.
         let _ = session.batch_execute(YIELD_SOONER).await;
         let sql = "SELECT pg_catalog.pg_backend_pid(), setting::int8 FROM pg_catalog.pg_settings \

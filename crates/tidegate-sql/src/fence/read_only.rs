@@ -38,7 +38,7 @@ pub async fn make_read_only(
     order: &FenceOrder,
     on_wait: OnWait<'_>,
 ) -> Result<(Fenced, ReadOnly), Problem> {
-    let session = Session::connect(settings, &format!("tidegate/{}/fence", order.name)).await?;
+    let session = Session::connect(settings, &order.name.application_name("fence")).await?;
     raise(&session, schema, order).await?;
     remember(&session, schema, order).await?;
     let blocked_since = Instant::now();

@@ -93,11 +93,7 @@ async fn recorded(session: &Session, schema: &StateSchema, name: &MigrationName)
         session.query(&sql, &[&name.as_str()]).await.map_err(failed("list what was revoked"))
     });
     let removal = |row: &tokio_postgres::Row| match row.get(1) {
-        true => Removal {
-            kind: RemovalKind::ReadOnly,
-            name: "default_transaction_read_only".to_owned(),
-            sql: None,
-        },
+        true => Removal { kind: RemovalKind::ReadOnly, name: "default_transaction_read_only".to_owned(), sql: None },
         false => Removal { kind: RemovalKind::Grants, name: row.get(0), sql: None },
     };
     Ok(rows.await?.iter().map(removal).collect())
@@ -151,11 +147,17 @@ async fn replication(session: &Session, name: &MigrationName) -> Result<Vec<Remo
 }
 
 async fn state(session: &Session, schema: &StateSchema, name: &MigrationName) -> Result<Option<Removal>, Problem> {
-    let sql = format!("SELECT count(*) FROM {} WHERE migration <> $1", schema.table("migration"));
+    let sql = format!(
+        "SELECT count(*), coalesce(sum(CASE WHEN migration = $1 THEN 1 ELSE 0 END), 0)::INT8 FROM {}",
+        schema.table("migration")
+    );
     let row = retry::repeatable(|| async {
         session.query_one(&sql, &[&name.as_str()]).await.map_err(failed("see whether others use the state schema"))
     });
-    Ok(Some(match row.await?.get::<_, i64>(0) {
+    let row = row.await?;
+    let (all, own): (i64, i64) = (row.get(0), row.get(1));
+    // Its row goes last: where others have theirs and it has none, nothing of it is left.
+    Ok((all == own || own > 0).then(|| match all - own {
         0 => Removal {
             kind: RemovalKind::StateSchema,
             name: schema.to_string(),

@@ -10,7 +10,5 @@ pub use inventory::{Removal, RemovalKind, inventory};
 pub use removal::remove;
 
 /// What stays on purpose, in every database.
-pub const KEPT: [&str; 2] = [
-    "the values of sequences, which were moved on",
-    "the replica identity of tables for which it was set on request",
-];
+pub const KEPT: [&str; 2] =
+    ["the values of sequences, which were moved on", "the replica identity of tables for which it was set on request"];

@@ -22,7 +22,7 @@ pub async fn remove(
     until: Instant,
     on_wait: OnWait<'_>,
 ) -> Result<Vec<Removal>, Problem> {
-    let session = Session::connect(settings, &format!("tidegate/{name}/finish")).await?;
+    let session = Session::connect(settings, &name.application_name("finish")).await?;
     let found = inventory(&session, schema, name).await?;
     let has = |kind| found.iter().any(|removal| removal.kind == kind);
     if has(RemovalKind::FenceTriggers) {

@@ -40,10 +40,7 @@ pub async fn advance(session: &Session, pairs: &[Pair], margin: u32) -> Result<V
     let mut advanced = Vec::new();
     for (target, stand) in wanted {
         if let Some(Stand { value, is_called }) = stand {
-            let sql = format!(
-                "SELECT setval({}, {value}, {is_called})",
-                quote::literal(&quote::table(&target.name))
-            );
+            let sql = format!("SELECT setval({}, {value}, {is_called})", quote::literal(&quote::table(&target.name)));
             retry::repeatable(|| async { session.query_one(&sql, &[]).await.map_err(failed("move one on")) }).await?;
         }
         let stands = stand.map_or_else(|| target.clone(), |at| at.apply(target));
@@ -84,7 +81,13 @@ fn stand(source: &Sequence, target: &Sequence, margin: u32) -> Result<Option<Sta
     let is_far_enough = match own {
         // What was handed out before it began anew comes again by intention.
         Some(own) if source.cycle && target.cycle => own == goal,
-        Some(own) => if target.increment > 0 { own >= goal } else { own <= goal },
+        Some(own) => {
+            if target.increment > 0 {
+                own >= goal
+            } else {
+                own <= goal
+            }
+        }
         None => true,
     };
     Ok((!is_far_enough).then_some(Stand { value: goal, is_called: false }))

@@ -43,12 +43,20 @@ pub fn is_free(closed: &Sequence, opened: &Sequence) -> bool {
     match (closed.next(), opened.next()) {
         (Some(_), Some(_)) if closed.cycle => true,
         (Some(closed_next), Some(next)) => {
-            if opened.increment > 0 { next >= closed_next } else { next <= closed_next }
+            if opened.increment > 0 {
+                next >= closed_next
+            } else {
+                next <= closed_next
+            }
         }
         // One that is used up hands out nothing that was handed out before.
         (_, None) => true,
         (None, Some(next)) => {
-            if opened.increment > 0 { next > closed.last_value } else { next < closed.last_value }
+            if opened.increment > 0 {
+                next > closed.last_value
+            } else {
+                next < closed.last_value
+            }
         }
     }
 }

@@ -7,3 +7,4 @@ mod ownership;
 mod requests;
 mod state;
 mod support;
+mod turning;

@@ -23,7 +23,10 @@ async fn starters_at_the_same_time_make_the_tables_once() {
     for done in starters.join_all().await {
         done.unwrap();
     }
-    assert_eq!(target.text("SELECT part, version FROM tidegate.schema_version ORDER BY 1").await, "common|1 stream|1");
+    assert_eq!(
+        target.text("SELECT part, version FROM tidegate.schema_version ORDER BY 1, 2").await,
+        "common|1 common|2 stream|1 stream|2"
+    );
 }
 
 #[tokio::test]
@@ -39,7 +42,7 @@ async fn the_source_holds_nothing_but_the_migration() {
     install(source.client(), &source.key.schema, Part::Common).await.unwrap();
     let tables =
         "SELECT relname FROM pg_class WHERE relnamespace = 'tidegate'::regnamespace AND relkind = 'r' ORDER BY 1";
-    assert_eq!(source.text(tables).await, "migration schema_version");
+    assert_eq!(source.text(tables).await, "cutover_step fence fence_grant migration schema_version");
 }
 
 #[tokio::test]

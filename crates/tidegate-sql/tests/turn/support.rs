@@ -61,6 +61,11 @@ impl Database {
         connect(self.name.as_str()).await
     }
 
+    /// Returns the same database with a new session, where the one before was ended.
+    pub async fn fresh(&self) -> Database {
+        Database { name: self.name.clone(), schema: self.schema.clone(), session: self.client().await }
+    }
+
     pub async fn sql(&self, sql: &str) {
         self.session.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }

@@ -54,6 +54,9 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
     if statement.words(0, &["drop", "index"]) {
         drop_index(statement, context, &mut edits);
     }
+    if statement.is_any(0, &["grant", "revoke"]) {
+        privileges(statement, &mut edits)?;
+    }
     if statement.words(0, &["alter", "table"]) {
         alter_table(statement, context, known, &mut edits)?;
     }
@@ -61,6 +64,23 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
     words::rewrite(statement, context, &mut edits)?;
     let tag = statement.is(0, "truncate").then(|| Tag::Fixed("TRUNCATE".to_owned()));
     Ok(Rewritten { sql: edits.all(), ddl: true, tag, ..Rewritten::plain(source) })
+}
+
+/// The right to TRUNCATE is called DROP, and there is no CASCADE.
+fn privileges(statement: &Statement<'_>, edits: &mut Edits<'_, '_>) -> Result<(), SqlError> {
+    let on = (1..statement.len()).find(|index| statement.is(*index, "on")).unwrap_or(1);
+    for at in 1..on {
+        if statement.is_any(at, &["truncate", "references", "maintain"]) {
+            return Err(syntax(statement, at));
+        }
+        if statement.is(at, "drop") {
+            edits.replace(at..at + 1, "TRUNCATE");
+        }
+    }
+    if statement.is_any(statement.len() - 1, &["cascade", "restrict"]) {
+        return Err(syntax(statement, statement.len() - 1));
+    }
+    Ok(())
 }
 
 /// Makes one statement of several, which are done all or not at all.
@@ -113,6 +133,8 @@ fn refuse(statement: &Statement<'_>) -> Result<(), SqlError> {
             41608
         } else if statement.words(index, &["as", "range"]) && statement.is(1, "type") {
             27791
+        } else if statement.is(1, "sequence") && statement.is(index, "cycle") && !statement.is(index - 1, "no") {
+            20961
         } else if statement.words(index, &["alter", "constraint"]) {
             31632
         } else if statement.words(index, &["partition", "of"]) {

@@ -187,6 +187,21 @@ CREATE VIEW standin_catalog.pg_roles AS SELECT * FROM pg_catalog.pg_roles
 CREATE VIEW standin_catalog.pg_user AS SELECT * FROM pg_catalog.pg_user WHERE usename <> 'postgres';
 CREATE VIEW standin_catalog.pg_description AS SELECT * FROM pg_catalog.pg_description
     WHERE description NOT LIKE 'standin: %';
+-- The value before the next one; NULL before the first.
+CREATE FUNCTION standin_catalog.sequence_value(wanted regclass, start int8, step int8) RETURNS int8 LANGUAGE plpgsql
+STABLE SECURITY DEFINER AS $$
+DECLARE
+    found int8;
+BEGIN
+    EXECUTE format('SELECT CASE WHEN is_called THEN last_value WHEN last_value <> %s THEN last_value - (%s) END FROM %s',
+                   start, step, wanted) INTO found;
+    RETURN found;
+END $$;
+CREATE VIEW standin_catalog.pg_sequences AS
+    SELECT schemaname, sequencename, sequenceowner, data_type, start_value, min_value, max_value, increment_by, cycle,
+           cache_size, standin_catalog.sequence_value(format('%I.%I', schemaname, sequencename)::regclass, start_value,
+                                                      increment_by) AS last_value
+    FROM pg_catalog.pg_sequences WHERE NOT standin_catalog.is_own(schemaname);
 CREATE VIEW standin_catalog.pg_sequence AS SELECT s.* FROM pg_catalog.pg_sequence s
     WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid = s.seqrelid
         AND c.relnamespace <> ALL (standin_catalog.own_schemas()));
@@ -194,7 +209,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['pg_indexes', 'pg_sequences', 'pg_tables', 'pg_views', 'pg_matviews', 'pg_policy']
+    FOREACH relation IN ARRAY ARRAY['pg_indexes', 'pg_tables', 'pg_views', 'pg_matviews', 'pg_policy']
     LOOP
         EXECUTE format('CREATE VIEW standin_catalog.%I AS SELECT * FROM pg_catalog.%I', relation, relation)
             || CASE WHEN relation = 'pg_policy' THEN '' ELSE ' WHERE NOT standin_catalog.is_own(schemaname)' END;

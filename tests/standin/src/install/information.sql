@@ -50,14 +50,34 @@ BEGIN
         ('check_constraints', 'constraint_schema'), ('column_udt_usage', 'table_schema'),
         ('constraint_column_usage', 'table_schema'), ('key_column_usage', 'table_schema'),
         ('parameters', 'specific_schema'), ('referential_constraints', 'constraint_schema'),
-        ('routines', 'specific_schema'), ('sequences', 'sequence_schema'), ('table_privileges', 'table_schema'),
-        ('triggers', 'trigger_schema'), ('views', 'table_schema'), ('role_table_grants', 'table_schema')
+        ('routines', 'specific_schema'), ('sequences', 'sequence_schema'),
+        ('triggers', 'trigger_schema'), ('views', 'table_schema')
     ) AS parts (name, schema_column) LOOP
         EXECUTE format('CREATE VIEW standin_information.%I AS SELECT * FROM information_schema.%I '
             'WHERE NOT standin_catalog.is_own(%I::name)', part.name, part.name, part.schema_column)
             || CASE part.name WHEN 'triggers' THEN ' AND NOT standin_catalog.is_own(trigger_name::name)' ELSE '' END;
     END LOOP;
 END $$;
+
+-- Whoever has all privileges has one row, ALL; the right to TRUNCATE is called DROP; admin and root have all of all.
+CREATE VIEW standin_information.table_privileges AS
+    WITH granted AS (
+        SELECT grantor::text, CASE grantee WHEN 'PUBLIC' THEN 'public' ELSE grantee END::text AS grantee,
+               table_catalog::text, table_schema::text, table_name::text, privilege_type::text, is_grantable::text,
+               count(*) FILTER (WHERE privilege_type IN ('INSERT', 'SELECT', 'UPDATE', 'DELETE', 'TRUNCATE',
+                   'REFERENCES', 'TRIGGER')) OVER (PARTITION BY grantee, table_schema, table_name) = 7 AS has_all
+        FROM information_schema.table_privileges WHERE NOT standin_catalog.is_own(table_schema::name)
+    )
+    SELECT DISTINCT NULL::text AS grantor, grantee, table_catalog, table_schema, table_name,
+           CASE WHEN has_all THEN 'ALL' WHEN privilege_type = 'TRUNCATE' THEN 'DROP' ELSE privilege_type END
+               AS privilege_type, is_grantable, NULL::text AS with_hierarchy
+    FROM granted
+    WHERE grantee NOT IN ('admin', 'root', 'postgres') AND (has_all OR privilege_type NOT IN ('REFERENCES', 'MAINTAIN'))
+    UNION ALL
+    SELECT NULL, r.role, t.table_catalog::text, t.table_schema::text, t.table_name::text, 'ALL', 'YES', NULL
+    FROM information_schema.tables t CROSS JOIN (VALUES ('admin'), ('root')) r (role)
+    WHERE NOT standin_catalog.is_own(t.table_schema::name);
+CREATE VIEW standin_information.role_table_grants AS SELECT * FROM standin_information.table_privileges;
 CREATE VIEW standin_information.schema_privileges AS
     SELECT r.rolname::text AS grantee, current_database()::text AS table_catalog, n.nspname::text AS table_schema,
            p.privilege AS privilege_type, 'NO'::text AS is_grantable

@@ -70,7 +70,7 @@ pub async fn put_up_by_revoke(
     order: &FenceOrder,
     on_wait: OnWait<'_>,
 ) -> Result<(Fenced, Vec<Unrevoked>), Problem> {
-    let session = Session::connect(settings, &format!("tidegate/{}/fence", order.name)).await?;
+    let session = Session::connect(settings, &order.name.application_name("fence")).await?;
     raise(&session, schema, order).await?;
     let blocked_since = Instant::now();
     if session.is_cockroach() {
