@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_model::{Batch, Change, Changes, Event, Position, Problem, Span, Transaction};
+use tidegate_model::{Batch, Changes, Event, Position, Problem, Span, Transaction};
 use tokio::time::Instant;
 
-use crate::gate::{Gate, Pending};
+use crate::gate::{Gate, Pending, changes_rows};
 
 /// How much is read ahead while a gate keeps batches back: much more than a batch, so that a hold of some seconds does
 /// not stop the reading, and not so much that memory is not bounded.
@@ -59,6 +59,8 @@ pub(crate) struct Batcher {
     queue_bytes: u64,
     /// Transactions of the queue that are on disk.
     queue_spooled: usize,
+    /// Transactions of the queue that change rows.
+    queue_rows: usize,
     /// Since when there is something in the queue.
     opened_at: Instant,
     /// Where the next batch begins: the end of the last one.
@@ -79,6 +81,7 @@ impl Batcher {
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_spooled: 0,
+            queue_rows: 0,
             opened_at: now,
             after: start.clone(),
             received: start,
@@ -90,6 +93,10 @@ impl Batcher {
     /// Says how far batches may go from now on.
     pub(crate) fn set_gate(&mut self, gate: Gate) {
         self.gate = gate;
+        while self.gate == Gate::Parked && self.queue.front().is_some_and(|next| !changes_rows(next)) {
+            let next = self.queue.pop_front().expect("the front is there");
+            self.queue_bytes -= next.changes.memory_bytes();
+        }
     }
 
     /// Returns how far batches may go.
@@ -102,9 +109,9 @@ impl Batcher {
         &self.received
     }
 
-    /// Returns how many transactions were received and not taken.
+    /// Returns how many transactions that change rows were received and not taken.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue_rows
     }
 
     /// Returns what was received and not taken, in commit order.
@@ -134,7 +141,7 @@ impl Batcher {
                 }
                 self.received = transaction.position.clone();
                 // A parked stream applies nothing, and what changes no row needs no applying.
-                if self.gate == Gate::Parked && self.queue.is_empty() && changes_no_row(&transaction) {
+                if self.gate == Gate::Parked && self.queue.is_empty() && !changes_rows(&transaction) {
                     return Ok(());
                 }
                 if self.queue.is_empty() {
@@ -142,6 +149,7 @@ impl Batcher {
                 }
                 self.queue_bytes += transaction.changes.memory_bytes();
                 self.queue_spooled += usize::from(is_spooled(&transaction));
+                self.queue_rows += usize::from(changes_rows(&transaction));
                 self.queue.push_back(transaction);
             }
             Event::Watermark(position) => {
@@ -206,6 +214,7 @@ impl Batcher {
             bytes += next.changes.memory_bytes();
             let spooled = is_spooled(&next);
             self.queue_spooled -= usize::from(spooled);
+            self.queue_rows -= usize::from(changes_rows(&next));
             self.remember(next.xid);
             transactions.push(next);
             if spooled {
@@ -250,14 +259,6 @@ impl Batcher {
 
 fn is_spooled(transaction: &Transaction) -> bool {
     matches!(transaction.changes, Changes::Spooled(_))
-}
-
-/// Returns whether a transaction holds nothing but messages.
-fn changes_no_row(transaction: &Transaction) -> bool {
-    match &transaction.changes {
-        Changes::Memory(changes) => changes.iter().all(|change| matches!(change, Change::Message { .. })),
-        Changes::Spooled(_) => false,
-    }
 }
 
 fn went_back(position: &Position, received: &Position) -> Problem {
@@ -413,6 +414,7 @@ mod tests {
         let now = Instant::now();
         let mut batcher = batcher(now);
         batcher.set_gate(Gate::Parked);
+        // A message changes no row.
         batcher.push(commit(11), now).unwrap();
         batcher.push(Event::Watermark(at(15)), now).unwrap();
         assert!(batcher.due(0).is_some() && batcher.take(now).span.until == at(15));

@@ -3,7 +3,7 @@
 //! Verifying and turning need to hold the applier exactly where they want it, while the reading goes on. They do it with
 //! these few words and never touch the loop itself.
 
-use tidegate_model::{Position, Problem, Transaction};
+use tidegate_model::{Change, Changes, Position, Problem, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::pipeline::Progress;
@@ -41,11 +41,22 @@ pub struct Pending {
     pub position: Position,
     /// Its id at a PostgreSQL source.
     pub xid: Option<u32>,
+    /// Whether it changes a row, or holds nothing but messages.
+    pub changes_rows: bool,
 }
 
 impl Pending {
     pub(crate) fn of(transaction: &Transaction) -> Self {
-        Pending { position: transaction.position.clone(), xid: transaction.xid }
+        let (position, xid) = (transaction.position.clone(), transaction.xid);
+        Pending { position, xid, changes_rows: changes_rows(transaction) }
+    }
+}
+
+/// Returns whether a transaction holds more than messages.
+pub(crate) fn changes_rows(transaction: &Transaction) -> bool {
+    match &transaction.changes {
+        Changes::Memory(changes) => changes.iter().any(|change| !matches!(change, Change::Message { .. })),
+        Changes::Spooled(_) => true,
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Progress {
     pub transactions: u64,
     /// Batches given to the applier and not yet durable.
     pub in_flight: usize,
-    /// Transactions that were received and not given to the applier.
+    /// Transactions that change rows, were received, and not given to the applier. Counted only while a gate holds them
+    /// back.
     pub pending: usize,
     /// How far batches may go, as the loop has taken note of it.
     pub gate: Gate,
@@ -221,7 +222,8 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
             progress.applied = self.durable.clone();
             progress.received = self.batcher.received().clone();
             progress.in_flight = self.in_flight.len();
-            progress.pending = self.batcher.waiting();
+            // An open gate holds nothing back, and its queue may be long.
+            progress.pending = if *self.batcher.gate() == Gate::Open { 0 } else { self.batcher.waiting() };
             progress.gate = self.batcher.gate().clone();
             progress.oldest_waiting = self.in_flight.iter().find_map(|batch| batch.first_committed_at);
             before != *progress

@@ -25,6 +25,12 @@ pub enum StreamState {
     CatchingUp,
     /// Every commit at the target is a state that the source once had.
     Streaming,
+    /// A comparison or a turn keeps the applier where it is.
+    Held,
+    /// Reads the side that a turn is about to open, and applies nothing.
+    Armed,
+    /// Reads the side that is closed, and applies nothing.
+    Parked,
     /// Nobody runs it.
     Stopped,
 }
@@ -35,6 +41,9 @@ impl StreamState {
             StreamState::Copying => "copying",
             StreamState::CatchingUp => "catching_up",
             StreamState::Streaming => "streaming",
+            StreamState::Held => "held",
+            StreamState::Armed => "armed",
+            StreamState::Parked => "parked",
             StreamState::Stopped => "stopped",
         }
     }

@@ -36,6 +36,7 @@ mod unfolded;
 mod ways;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tidegate_connect::Settings;
 use tidegate_model::{Applier, Batch, Checkpoint, Position, Problem, Span, TableRoute};
@@ -70,6 +71,8 @@ pub struct ApplierConfig {
     pub giant_transaction_bytes: u64,
     /// What becomes of a TRUNCATE.
     pub truncate_as: TruncateAs,
+    /// Set while something reads the target's changes that a TRUNCATE would end: it becomes a DELETE then.
+    pub never_truncate: Arc<AtomicBool>,
     /// Whether what is written to PostgreSQL is marked as ours, for a reader in the other direction. On CockroachDB it
     /// always is, where the release knows how.
     pub mark: bool,
@@ -84,6 +87,7 @@ impl ApplierConfig {
             batches_in_flight_max: 3,
             giant_transaction_bytes: GIANT_TRANSACTION_BYTES,
             truncate_as: TruncateAs::default(),
+            never_truncate: Arc::default(),
             mark: false,
         }
     }
@@ -114,6 +118,7 @@ impl SqlApplier {
             rights,
             dialect: connection.dialect(),
             truncate_as: config.truncate_as,
+            never_truncate: Arc::clone(&config.never_truncate),
             giant_transaction_bytes: config.giant_transaction_bytes,
         };
         let (planning, jobs) = PlanningThread::start(blueprint.clone(), config.batches_in_flight_max.max(1));

@@ -1,6 +1,7 @@
 //! Planning on a thread of its own, so that it overlaps with the target's work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tidegate_model::{Batch, Problem, TableRoute, Transaction};
@@ -22,13 +23,20 @@ pub(super) struct Blueprint {
     pub(super) rights: SessionRights,
     pub(super) dialect: Dialect,
     pub(super) truncate_as: TruncateAs,
+    /// See [`super::ApplierConfig::never_truncate`].
+    pub(super) never_truncate: Arc<AtomicBool>,
     /// A transaction of more bytes than that is written in parts, on CockroachDB.
     pub(super) giant_transaction_bytes: u64,
 }
 
 impl Blueprint {
     pub(super) fn planner(&self) -> Planner {
-        Planner::new(self.routes.to_vec(), self.rights, self.dialect).truncating_as(self.truncate_as)
+        Planner::new(self.routes.to_vec(), self.rights, self.dialect).truncating_as(self.truncation())
+    }
+
+    /// What becomes of a TRUNCATE now.
+    fn truncation(&self) -> TruncateAs {
+        if self.never_truncate.load(Ordering::Relaxed) { TruncateAs::Delete } else { self.truncate_as }
     }
 
     /// Whether the target would not take a transaction at once.
@@ -81,6 +89,7 @@ impl PlanningThread {
 fn plan_batches(blueprint: &Blueprint, batches: &Receiver<Batch>, jobs: &mpsc::Sender<Job>) {
     let mut planner = blueprint.planner();
     for batch in batches {
+        planner.truncate_as(blueprint.truncation());
         for job in blueprint.jobs(&mut planner, batch) {
             if jobs.blocking_send(job).is_err() {
                 return;

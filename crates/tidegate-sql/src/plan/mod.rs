@@ -161,6 +161,11 @@ impl Planner {
         Planner { truncate_as, ..self }
     }
 
+    /// Says what becomes of a TRUNCATE from now on.
+    pub fn truncate_as(&mut self, truncate_as: TruncateAs) {
+        self.truncate_as = truncate_as;
+    }
+
     /// Plans changes until the limit is reached or there are no more; `None` where there were none at all. Changes that
     /// the copy of their table has seen are skipped.
     pub fn slice(

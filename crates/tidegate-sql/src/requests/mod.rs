@@ -31,6 +31,9 @@ pub const DRAIN: &str = "drain";
 /// The request that compares source and target at one position.
 pub const VERIFY: &str = "verify";
 
+/// The request that turns the migration round, or plans to.
+pub const TURN: &str = "turn";
+
 /// What a command wants from the owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {

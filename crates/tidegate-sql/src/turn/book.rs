@@ -114,9 +114,8 @@ impl Book<'_> {
         );
         let (name, stream, detail) = (self.name.as_str(), stream.as_str(), detail.to_string());
         let params: [&(dyn ToSql + Sync); 6] = [&name, &stream, &turn, &step, &state.as_str(), &detail];
-        let recorded = retry::repeatable(|| async {
-            self.session.execute(&sql, &params).await.map_err(failed("record a step"))
-        });
+        let recorded =
+            retry::repeatable(|| async { self.session.execute(&sql, &params).await.map_err(failed("record a step")) });
         match recorded.await? {
             1 => Ok(()),
             _ => Err(moved_on(self.name, &format!("step {step} of turn {turn}"), "no such step")),
@@ -210,18 +209,8 @@ impl Book<'_> {
         );
         let (name, stream, generation) = (self.name.as_str(), stream.as_str(), numbers(turn).0);
         let (state, detail, began_at) = (row.state.as_str(), row.detail.to_string(), row.began_at.unwrap_or(0.0));
-        let params: [&(dyn ToSql + Sync); 10] = [
-            &name,
-            &stream,
-            &turn,
-            &row.name,
-            &row.place,
-            &generation,
-            &state,
-            &detail,
-            &began_at,
-            &row.ended_at,
-        ];
+        let params: [&(dyn ToSql + Sync); 10] =
+            [&name, &stream, &turn, &row.name, &row.place, &generation, &state, &detail, &began_at, &row.ended_at];
         self.session.execute(&sql, &params).await.map(drop).map_err(failed("copy its steps"))
     }
 
@@ -283,7 +272,14 @@ impl Book<'_> {
 
 fn planned(name: &str, place: usize) -> StepRow {
     let place = i32::try_from(place).expect("a turn has few steps");
-    StepRow { name: name.to_owned(), place, state: StepState::Planned, began_at: None, ended_at: None, detail: Value::Null }
+    StepRow {
+        name: name.to_owned(),
+        place,
+        state: StepState::Planned,
+        began_at: None,
+        ended_at: None,
+        detail: Value::Null,
+    }
 }
 
 /// The two numbers of a turn's id, which order turns: the generation that it leads to, and the attempt.

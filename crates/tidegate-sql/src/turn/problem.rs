@@ -21,4 +21,3 @@ pub(super) fn moved_on(name: &MigrationName, doing: &str, found: &str) -> Proble
         format!("see where it stands: tidegate status --name {name}"),
     )
 }
-

@@ -15,12 +15,8 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
     let stream = asking::flowing(&migration, &ends).await?;
-    let wishes = VerifyWishes {
-        tables: args.migration.tables.clone(),
-        exact: args.exact,
-        values: args.values,
-        rate: args.rate,
-    };
+    let wishes =
+        VerifyWishes { tables: args.migration.tables.clone(), exact: args.exact, values: args.values, rate: args.rate };
     let request = Request {
         id: requests::new_request_id(),
         kind: VERIFY.to_owned(),

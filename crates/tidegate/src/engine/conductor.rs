@@ -1,20 +1,20 @@
 //! Does what commands ask of the streams that this process owns.
 //!
 //! ```text
-//!   request table --> serve (one for each stream) --> Seat::requests --> Conductor --> drain | verify
+//!   request table --> serve (one for each stream) --> Seat::requests --> Conductor --> drain | verify | turn
 //! ```
 
 use std::sync::Arc;
 
 use serde_json::json;
-use tidegate_model::Problem;
-use tidegate_sql::requests::{DRAIN, Taken, VERIFY, drain_position, unknown_kind};
+use tidegate_model::{Problem, Stream};
+use tidegate_sql::requests::{DRAIN, TURN, Taken, VERIFY, drain_position, unknown_kind};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tracing::info;
 
 use super::seat::Seat;
-use super::verifying;
+use super::{turning, verifying};
 use crate::config::Migration;
 
 /// Whoever does requests.
@@ -28,6 +28,14 @@ pub struct Conductor {
 }
 
 impl Conductor {
+    /// Returns the seat of a stream.
+    pub fn seat(&self, stream: Stream) -> &Seat {
+        match stream {
+            Stream::Forward => &self.forward,
+            Stream::Reverse => &self.reverse,
+        }
+    }
+
     /// Does requests for as long as the streams run.
     pub async fn run(
         self: Arc<Self>,
@@ -56,6 +64,10 @@ impl Conductor {
             VERIFY => {
                 let _baton = self.baton.lock().await;
                 verifying::verify(&self, &seat, &taken).await
+            }
+            TURN => {
+                let _baton = self.baton.lock().await;
+                turning::run(&self, &taken).await
             }
             _ => Err(unknown_kind(&taken.request)),
         };

@@ -36,14 +36,13 @@ pub async fn show(mut streams: Vec<watch::Receiver<StreamStatus>>) {
 }
 
 fn lines(streams: &[watch::Receiver<StreamStatus>]) -> String {
-    if let [only] = streams {
-        return line(&only.borrow());
+    // A stream that never ran has nothing to show.
+    let runs = |status: &StreamStatus| status.state != StreamState::Stopped || status.applied_position.is_some();
+    let shown: Vec<StreamStatus> = streams.iter().map(|stream| stream.borrow().clone()).filter(runs).collect();
+    match shown.as_slice() {
+        [only] => line(only),
+        all => all.iter().map(|one| format!("{}: {}", one.stream, line(one))).collect::<Vec<_>>().join(" | "),
     }
-    let named = |stream: &watch::Receiver<StreamStatus>| {
-        let status = stream.borrow();
-        format!("{}: {}", status.stream, line(&status))
-    };
-    streams.iter().map(named).collect::<Vec<_>>().join(" | ")
 }
 
 /// Says in one line what a stream is doing.
@@ -77,6 +76,9 @@ fn headline(status: &StreamStatus) -> String {
         (StreamState::Copying, _) => format!("copying {}/{} tables", tables.copied, tables.total),
         (StreamState::CatchingUp, Some(at)) => format!("catching up at {at}"),
         (StreamState::Streaming, Some(at)) => format!("streaming at {at}"),
+        (state @ (StreamState::Held | StreamState::Armed | StreamState::Parked), Some(at)) => {
+            format!("{} at {at}", state.as_str())
+        }
         (state, _) => state.as_str().to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{Problem, Stream};
-use tidegate_sql::state::StateKey;
+use tidegate_sql::state::{StateKey, StateSchema};
 
 use super::state_key;
 use crate::config::Migration;
@@ -29,6 +29,8 @@ impl End {
 pub struct Ends {
     pub source: End,
     pub target: End,
+    /// The schema of the state tables in both.
+    pub schema: StateSchema,
 }
 
 impl Ends {
@@ -39,7 +41,8 @@ impl Ends {
             End::connect(migration.source_settings()?, &role, "source"),
             End::connect(migration.target_settings()?, &role, "target"),
         )?;
-        let ends = Ends { source, target };
+        let schema = state_key(migration, Stream::Forward)?.schema;
+        let ends = Ends { source, target, schema };
         match (ends.source.session.is_cockroach(), ends.target.session.is_cockroach()) {
             (true, true) => Err(both_cockroach(&ends)),
             (false, false) => ends.are_two().await.map(|()| ends),

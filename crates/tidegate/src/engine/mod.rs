@@ -20,25 +20,27 @@ mod fence;
 mod owned;
 mod postgres;
 mod preflight;
+mod roles;
 mod run;
 mod seat;
 mod streaming;
+mod turning;
 mod upstream;
 mod verifying;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
-use tidegate_pipeline::Gate;
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
 use tidegate_sql::triggers;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Migration;
 use crate::output::Failure;
@@ -52,8 +54,10 @@ pub use ends::{Ends, Flow};
 use owned::Owned;
 pub use postgres::Postgres;
 pub use preflight::{Preflight, Verdict, run as preflight};
+use roles::{Role, Roles};
 use run::Run;
 use seat::Seat;
+pub use turning::{TurnRequest, abort as abort_turn};
 pub use upstream::Upstream;
 pub use verifying::VerifyWishes;
 
@@ -135,16 +139,38 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
         return restore_triggers(forward, &wishes, stop).await;
     }
     let reverse = Flow { stream: Stream::Reverse, ..forward };
-    let turned_on = Before::read(reverse).await.map_err(Failure::at_start)?.checkpoint.is_some();
-    if wishes.both || turned_on {
-        return Box::pin(run_both(forward, reverse, wishes, stop)).await;
+    let standing = Standing::read(forward, reverse, &wishes).await.map_err(Failure::at_start)?;
+    let across = forward.from().session.is_cockroach() != forward.to().session.is_cockroach();
+    if standing.roles.reverse == Role::Flows && !across {
+        return Err(Failure::refused(both_needs_cockroach()));
     }
-    run_alone(forward, wishes, stop).await
+    Box::pin(run_streams(forward, reverse, wishes, &standing, stop)).await
+}
+
+/// Where a migration stands when a process begins to run it.
+#[derive(Debug)]
+struct Standing {
+    roles: Roles,
+    /// The reverse stream has begun at some time.
+    reverse_begun: bool,
+}
+
+impl Standing {
+    async fn read(forward: Flow<'_>, reverse: Flow<'_>, wishes: &Wishes) -> Result<Standing, Problem> {
+        let before = Before::read(reverse).await?;
+        let turned = turning::has_turned(forward).await?;
+        let reverse_begun = before.checkpoint.is_some();
+        let mut roles = Roles::of(&before.pair, reverse_begun, turned);
+        if wishes.both && roles.reverse == Role::Off {
+            roles.reverse = Role::Flows;
+        }
+        Ok(Standing { roles, reverse_begun })
+    }
 }
 
 /// Runs one stream only.
 pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
-    let crew = Crew::new(flow.migration);
+    let crew = Crew::new(flow.migration, &Roles { forward: Role::Flows, reverse: Role::Flows });
     let seat = crew.seat(flow.stream);
     let showing = tokio::spawn(display::show(vec![seat.board.subscribe()]));
     let conducting = tokio::spawn(crew.conduct());
@@ -154,44 +180,62 @@ pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken)
     ended
 }
 
-/// Runs both streams. The reverse one begins when the forward one has copied its tables: from then on what is written at
-/// the target comes back.
-async fn run_both(
+/// Runs the streams that are to run. A reverse one that was not there before begins when the forward one has copied its
+/// tables: from then on what is written at the target comes back; or when a turn arms it.
+async fn run_streams(
     forward: Flow<'_>,
     reverse: Flow<'_>,
     wishes: Wishes,
+    standing: &Standing,
     stop: &CancellationToken,
 ) -> Result<Ended, Failure> {
-    if forward.from().session.is_cockroach() == forward.to().session.is_cockroach() {
-        return Err(Failure::refused(both_needs_cockroach()));
-    }
-    let forward_wishes = Wishes { both: true, ..wishes };
+    let both = standing.roles.reverse == Role::Flows;
+    let forward_wishes = Wishes { both, ..wishes };
     let reverse_wishes =
         Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
-    // Refusals of the reverse stream are told before anything is copied.
-    with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
-    let crew = Crew::new(forward.migration);
-    let seats = [forward, reverse].map(|flow| crew.seat(flow.stream));
-    let showing = tokio::spawn(display::show(seats.iter().map(|seat| seat.board.subscribe()).collect()));
+    if both && !standing.reverse_begun {
+        // Refusals of the reverse stream are told before anything is copied.
+        with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
+    }
+    let crew = Crew::new(forward.migration, &standing.roles);
+    let [there, back] = [forward, reverse].map(|flow| crew.seat(flow.stream));
+    there.read_back.store(standing.roles.reverse != Role::Off, Ordering::Relaxed);
+    let showing = tokio::spawn(display::show(vec![there.board.subscribe(), back.board.subscribe()]));
     let conducting = tokio::spawn(crew.conduct());
     let stop = stop.child_token();
-    let there = async {
-        let ended = run_flow(forward, &forward_wishes, &seats[0], &stop).await;
+    let flowing = async {
+        let ended = run_flow(forward, &forward_wishes, &there, &stop).await;
         stop.cancel();
         ended
     };
-    let back = async {
-        if stop.run_until_cancelled(seats[0].copied()).await.is_none() {
+    let returning = async {
+        if !standing.reverse_begun && both && stop.run_until_cancelled(there.copied()).await.is_none() {
             return Ok(Ended { applied: None });
         }
-        let ended = run_flow(reverse, &reverse_wishes, &seats[1], &stop).await;
+        let ended = run_wanted(reverse, &reverse_wishes, &back, &stop).await;
         stop.cancel();
         ended
     };
-    let (there, back) = tokio::join!(there, back);
+    let (flowed, returned) = tokio::join!(flowing, returning);
     showing.abort();
     conducting.abort();
-    back.and(there)
+    returned.and(flowed)
+}
+
+/// Runs a stream whenever it is wanted. One that is only armed takes nothing down with it when it fails: whoever armed
+/// it is told.
+async fn run_wanted(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &CancellationToken) -> Result<Ended, Failure> {
+    loop {
+        let Some(from) = stop.run_until_cancelled(seat.wanted()).await else { return Ok(Ended { applied: None }) };
+        let wishes = Wishes { no_copy: Some(from), ..wishes.clone() };
+        match run_flow(flow, &wishes, seat, stop).await {
+            Err(failure) if seat.at_rest(&seat.gate()) == Some(StreamState::Armed) => {
+                warn!(error = %failure.problem.what, why = %failure.problem.why, "an armed stream ended");
+                seat.note_failed(&failure.problem);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// The seats of both streams, and whoever does what is asked of them.
@@ -201,9 +245,9 @@ struct Crew {
 }
 
 impl Crew {
-    fn new(migration: &Migration) -> Crew {
-        let (forward, there) = Seat::new(Stream::Forward, Gate::Open);
-        let (reverse, back) = Seat::new(Stream::Reverse, Gate::Open);
+    fn new(migration: &Migration, roles: &Roles) -> Crew {
+        let (forward, there) = Seat::new(Stream::Forward, &roles.forward);
+        let (reverse, back) = Seat::new(Stream::Reverse, &roles.reverse);
         let conductor = Conductor { migration: migration.clone(), forward, reverse, baton: Mutex::default() };
         Crew { conductor: Arc::new(conductor), taken: [there, back] }
     }

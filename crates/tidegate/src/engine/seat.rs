@@ -3,16 +3,19 @@
 //! A stream comes and goes: an outage ends its pipeline and another one begins. Its seat stays, so that whoever
 //! compares or turns waits for the stream there, and what was decided of it (how far it may go) outlives the pipeline.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_model::{Position, Problem, Stream, TableRoute};
-use tidegate_pipeline::{Gate, Handle};
+use tidegate_pipeline::{Gate, Handle, Pending};
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::Lease;
 use tidegate_verify::Touched;
 use tokio::sync::{mpsc, watch};
 
+use super::NoCopy;
 use super::board::Board;
+use super::roles::Role;
 use crate::status::{StreamState, StreamStatus};
 
 /// Requests that may wait for somebody to do them.
@@ -22,6 +25,8 @@ const REQUESTS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Live {
     pub handle: Handle,
+    /// Where the pipeline began.
+    pub start: Position,
     pub routes: Arc<Vec<TableRoute>>,
     /// From here on the target is a state that the source once had.
     pub caught_up_at: Position,
@@ -47,20 +52,37 @@ pub struct Seat {
     live: watch::Sender<Option<Live>>,
     /// How far it may go, whichever pipeline it is.
     gate: watch::Sender<Gate>,
+    /// As what a parked stream is shown.
+    parked_as: Mutex<StreamState>,
+    /// From where the stream is to begin, if it is to run at all.
+    wanted: watch::Sender<Option<NoCopy>>,
+    /// Why the stream ended that was to be armed.
+    failed: watch::Sender<Option<String>>,
+    /// Whether a stream the other way reads what this one writes.
+    pub read_back: Arc<AtomicBool>,
     /// Where requests go that were made of this stream.
     pub requests: mpsc::Sender<Taken>,
 }
 
 impl Seat {
     /// Makes a seat, and the other end of its requests.
-    pub fn new(stream: Stream, gate: Gate) -> (Arc<Seat>, mpsc::Receiver<Taken>) {
+    pub fn new(stream: Stream, role: &Role) -> (Arc<Seat>, mpsc::Receiver<Taken>) {
         let (requests, taken) = mpsc::channel(REQUESTS_MAX);
+        let parked_as = match role {
+            Role::Parked(state) => *state,
+            Role::Off | Role::Flows => StreamState::Armed,
+        };
+        let begins = if *role == Role::Off { StreamState::Stopped } else { StreamState::Copying };
         let seat = Seat {
             stream,
-            board: Board::new(StreamStatus::new(stream.as_str(), StreamState::Copying)),
+            board: Board::new(StreamStatus::new(stream.as_str(), begins)),
             copied: watch::Sender::new(false),
             live: watch::Sender::new(None),
-            gate: watch::Sender::new(gate),
+            gate: watch::Sender::new(role.gate()),
+            parked_as: Mutex::new(parked_as),
+            wanted: watch::Sender::new((*role != Role::Off).then_some(NoCopy::Now)),
+            failed: watch::Sender::new(None),
+            read_back: Arc::default(),
             requests,
         };
         (Arc::new(seat), taken)
@@ -114,6 +136,57 @@ impl Seat {
         if let Some(live) = &*self.live.borrow() {
             live.handle.set(gate);
         }
+    }
+
+    /// Has the stream run from now on, from there.
+    pub fn want(&self, from: NoCopy) {
+        self.failed.send_replace(None);
+        self.wanted.send_if_modified(|wanted| wanted.replace(from).is_none());
+    }
+
+    /// Waits until the stream is to run, and returns from where. Cancel-safe.
+    pub async fn wanted(&self) -> NoCopy {
+        let mut wanted = self.wanted.subscribe();
+        let found = wanted.wait_for(Option::is_some).await.map(|wanted| wanted.clone());
+        found.ok().flatten().expect("the sender is ours, and it was waited for")
+    }
+
+    /// Notes why the stream, which was to be armed only, has ended. It does not run until it is wanted again.
+    pub fn note_failed(&self, problem: &Problem) {
+        self.wanted.send_replace(None);
+        self.failed.send_replace(Some(format!("[{}] {}: {}", problem.code, problem.what, problem.why)));
+    }
+
+    /// Returns why the stream that was to be armed ended, if it did.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Returns whether a pipeline runs.
+    pub fn is_live(&self) -> bool {
+        self.live.borrow().is_some()
+    }
+
+    /// Lets the stream apply nothing from now on: its source is closed, or not open yet.
+    pub fn park(&self, shown_as: StreamState) {
+        *self.parked_as.lock().unwrap_or_else(PoisonError::into_inner) = shown_as;
+        self.set_gate(Gate::Parked);
+    }
+
+    /// Returns the state of a stream that applies nothing; `None` for one that does.
+    pub fn at_rest(&self, gate: &Gate) -> Option<StreamState> {
+        match gate {
+            Gate::Open => None,
+            Gate::Held | Gate::Until(_) => Some(StreamState::Held),
+            Gate::Parked => Some(*self.parked_as.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Returns what was received that changes rows and is not applied, of a stream that applies nothing.
+    pub async fn breaches(&self) -> Result<Vec<Pending>, Problem> {
+        let live = self.live().await;
+        let queue = live.handle.queue().await?;
+        Ok(queue.pending.into_iter().filter(|pending| pending.changes_rows).collect())
     }
 
     /// Waits until everything up to `position` is durable at the target, through whatever outages. Cancel-safe.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_model::{Batch, Position, Problem, TableRoute, Timestamp};
-use tidegate_pipeline::{BatchLimits, Pipeline, Progress};
+use tidegate_pipeline::{BatchLimits, Gate, Pipeline, Progress};
 use tidegate_sql::applier::{ApplierConfig, ApplyProgress, GIANT_TRANSACTION_BYTES, SqlApplier, TruncateAs};
 use tidegate_sql::requests::serve;
 use tidegate_verify::Touched;
@@ -36,7 +36,7 @@ impl Run<'_> {
         position: Position,
         routes: Vec<TableRoute>,
     ) -> Result<Ended, Problem> {
-        let caught_up_at = highest_point(&position, &routes);
+        let (start, caught_up_at) = (position.clone(), highest_point(&position, &routes));
         let applier = SqlApplier::start(self.applier_config(), position.clone(), routes.clone()).await?;
         let (source, source_view) = upstream.source(self, begun, &position, &routes).await?;
         info!(%position, stream = %self.flow.stream, "streaming");
@@ -44,10 +44,10 @@ impl Run<'_> {
         let touched = Arc::new(Mutex::new(Touched::new(routes.iter().map(|route| &route.map))));
         let noting = Arc::clone(&touched);
         let note = move |batch: &Batch| noting.lock().unwrap_or_else(PoisonError::into_inner).note(batch);
-        let mut pipeline =
-            Pipeline::new(source, applier, position, self.limits()).observed_by(Box::new(note));
+        let mut pipeline = Pipeline::new(source, applier, position, self.limits()).observed_by(Box::new(note));
         self.seat.note_live(Some(Live {
             handle: pipeline.handle(),
+            start: start.clone(),
             routes: Arc::new(routes.clone()),
             caught_up_at: caught_up_at.clone(),
             touched,
@@ -80,6 +80,7 @@ impl Run<'_> {
             giant_transaction_bytes: options.giant_transaction_bytes.map_or(GIANT_TRANSACTION_BYTES, |bytes| bytes.0),
             // TRUNCATE ends a changefeed.
             truncate_as: if self.both { TruncateAs::Delete } else { options.truncate_as.unwrap_or_default().into() },
+            never_truncate: Arc::clone(&self.seat.read_back),
             // The stream the other way must know our writes, also one that is made later.
             mark: self.flow.from().session.is_cockroach(),
         }
@@ -104,8 +105,9 @@ impl Run<'_> {
             let applier = views.applier.borrow().clone();
             let reading = source(&pipeline.received);
             self.seat.board.change(|status| {
-                status.state =
+                let flowing =
                     if pipeline.applied < *caught_up_at { StreamState::CatchingUp } else { StreamState::Streaming };
+                status.state = self.seat.at_rest(&pipeline.gate).unwrap_or(flowing);
                 status.source_position = reading.end.map(|end| end.to_string());
                 status.received_position = Some(pipeline.received.to_string());
                 status.applied_position = Some(applier.applied.to_string());
@@ -114,7 +116,7 @@ impl Run<'_> {
                 status.apply_lag_seconds = Some(pipeline.oldest_waiting.map_or(0.0, seconds_since));
                 status.retained_wal_bytes = reading.retained_wal_bytes;
                 status.history_seconds_left = reading.history_seconds_left;
-                status.waiting_for = applier.retrying.or(reading.waiting_for);
+                status.waiting_for = breach(&pipeline).or(applier.retrying).or(reading.waiting_for);
                 status.transactions = pipeline.transactions;
                 status.spooled_bytes = reading.spooled_bytes;
             });
@@ -158,6 +160,12 @@ impl Run<'_> {
 fn highest_point(start: &Position, routes: &[TableRoute]) -> Position {
     let later = |one: Position, other: &Position| if *other > one { other.clone() } else { one };
     routes.iter().map(|route| &route.from).fold(start.clone(), later)
+}
+
+/// Says that somebody writes to the side that is closed, or not open yet.
+fn breach(progress: &Progress) -> Option<String> {
+    let pending = (progress.gate == Gate::Parked && progress.pending > 0).then_some(progress.pending)?;
+    Some(format!("BREACH: {pending} transactions of others on the side that is not open; they are not applied"))
 }
 
 fn seconds_since(committed_at: Timestamp) -> f64 {

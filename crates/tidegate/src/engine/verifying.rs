@@ -51,8 +51,10 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
     let filter = TableFilter::new(&wishes.tables, &[], &conductor.migration.state_schema)?;
     let live = seat.caught_up().await;
     let tables: Vec<TableMap> = live.routes.iter().map(|route| route.map.clone()).collect();
-    let tables: Vec<TableMap> =
-        tables.into_iter().filter(|table| wishes.tables.is_empty() || filter.matches(&table.source.name, &[])).collect();
+    let tables: Vec<TableMap> = tables
+        .into_iter()
+        .filter(|table| wishes.tables.is_empty() || filter.matches(&table.source.name, &[]))
+        .collect();
     if tables.is_empty() {
         return Err(no_table());
     }
@@ -93,6 +95,11 @@ impl<'a> Comparison<'a> {
     pub async fn renew(&mut self) -> Result<&Fence, Problem> {
         self.fence = None;
         Ok(self.fence.insert(self.fencing.take().await?))
+    }
+
+    /// Gives up the fence, with what was not settled of it.
+    pub fn take_fence(&mut self) -> Option<Fence> {
+        self.fence.take()
     }
 
     async fn compare(&mut self, table: &TableMap, touched_only: bool) -> Result<TableReport, Problem> {

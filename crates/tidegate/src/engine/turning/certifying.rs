@@ -1,0 +1,79 @@
+//! The certificate of a turn, put together from what its steps recorded.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tidegate_control::{Certificate, SequenceProof, Step, StepTime, TableProof, TurnId, Verdict};
+use tidegate_model::Problem;
+use tidegate_sql::turn::{Recorded, StepRow};
+
+use super::Turn;
+
+impl Turn<'_> {
+    /// Returns the certificate as JSON and text.
+    pub(super) async fn certified(&self, id: TurnId) -> Result<Value, Problem> {
+        let recorded = self.book(self.direction().opening()).newest().await?;
+        let Some(recorded) = recorded.filter(|recorded| recorded.turn == id.to_string()) else {
+            return Err(Problem::bug(
+                "CT099",
+                "a turn has left no record",
+                format!("turn {id} is not at the opened side"),
+            ));
+        };
+        let certificate = self.certificate(id, &recorded);
+        Ok(json!({ "certificate": certificate, "text": certificate.to_string() }))
+    }
+
+    fn certificate(&self, id: TurnId, recorded: &Recorded) -> Certificate {
+        let marker = recorded.detail(Step::Marker.name());
+        let turn = recorded.detail(Step::Turn.name());
+        let position = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        Certificate {
+            migration: self.migration().name.to_string(),
+            id,
+            direction: self.direction(),
+            immediate: self.policy().immediate,
+            asked_by: self.request.asked_by.clone(),
+            turned_at: turn["at"].as_str().unwrap_or_default().to_owned(),
+            closed_at: position(&marker["position"]),
+            opened_at: position(&turn["opened_at"]),
+            tables: tables(recorded),
+            sequences: serde_json::from_value::<Vec<SequenceProof>>(
+                recorded.detail(Step::Sequences.name())["sequences"].clone(),
+            )
+            .unwrap_or_default(),
+            steps: recorded.steps.iter().filter_map(step_time).collect(),
+            write_blocked_ms: self.blocked.map(millis).or(turn["write_blocked_ms"].as_u64()).unwrap_or(0),
+            resolved_wait_ms: millis(self.resolved_wait).max(turn["resolved_wait_ms"].as_u64().unwrap_or(0)),
+            accepted: Vec::new(),
+        }
+    }
+}
+
+fn tables(recorded: &Recorded) -> Vec<TableProof> {
+    let whole = recorded.detail(Step::VerifyRounds.name())["rows"].as_object().cloned().unwrap_or_default();
+    let block = &recorded.detail(Step::VerifyTouched.name())["rows"];
+    let proof = |(name, rows): (&String, &Value)| TableProof {
+        name: name.clone(),
+        rows: rows.as_u64().unwrap_or(0),
+        compared_in_block: block[name].as_u64().unwrap_or(0),
+        checksum: None,
+        verdict: Verdict::Equal,
+    };
+    whole.iter().map(proof).collect()
+}
+
+fn step_time(row: &StepRow) -> Option<StepTime> {
+    let took = row.ended_at? - row.began_at?;
+    Some(StepTime { step: Step::named(&row.name)?, took_ms: (took.max(0.0) * 1000.0) as u64 })
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time of day, UTC, RFC 3339.
+pub(super) fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    humantime::format_rfc3339_millis(UNIX_EPOCH + now).to_string()
+}

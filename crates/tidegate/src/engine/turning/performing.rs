@@ -1,0 +1,329 @@
+//! The steps themselves. Each may be done again.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidegate_control::{FenceKind, SequenceProof, Side, Step, TurnId, Turning, ready_to_fence};
+use tidegate_model::{Position, Problem};
+use tidegate_pipeline::Gate;
+use tidegate_sql::fence::{self, Blocker, FenceOrder};
+use tidegate_sql::sequences;
+use tidegate_sql::snapshot::{Snapshot, SnapshotTaker};
+use tidegate_sql::turn::{Opening, Recorded, StepState};
+use tokio::time::sleep;
+use tracing::info;
+
+use super::certifying::{millis, now};
+use super::{Turn, hook, refused};
+use crate::engine::{NoCopy, Upstream, with_upstream};
+use crate::status::StreamState;
+
+/// How often it is looked whether an armed feed has said something.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the removal of an opened side's triggers may wait for locks before it is tried again.
+const TAKE_DOWN_MAX: Duration = Duration::from_secs(30);
+
+impl Turn<'_> {
+    /// Does a step, and returns what is worth recording of it.
+    pub(super) async fn perform(&mut self, id: TurnId, step: Step) -> Result<Value, Problem> {
+        match step {
+            Step::Begin => Ok(Value::Null),
+            Step::ArmFeed => self.arm_feed().await,
+            Step::VerifyRounds => self.verify_rounds(id).await,
+            Step::OnFence => {
+                self.blocked_since.get_or_insert_with(Instant::now);
+                self.hook(id, "on_fence", self.policy().hooks.on_fence.clone()).await
+            }
+            Step::Fence => self.fence(id).await,
+            Step::Marker => self.marker().await,
+            Step::Drain => self.drain(id).await,
+            Step::VerifyTouched => self.verify_touched().await,
+            Step::Sequences => self.sequences().await,
+            Step::RecordTurning => self.record_turning(id).await,
+            Step::Turn => self.turn(id).await,
+            Step::OnOpen => self.hook(id, "on_open", self.policy().hooks.on_open.clone()).await,
+            Step::Follow => self.follow(id).await,
+            Step::Park => self.park().await,
+            Step::DropFenceTriggers => self.drop_fence_triggers().await,
+            Step::Certificate => Ok(Value::Null),
+            Step::FlowBothWays | Step::ConflictReport => Err(not_built(step)),
+            Step::RefuseTurn | Step::RecordAbort | Step::OnAbort | Step::Unfence => {
+                Err(Problem::bug("CT099", "a step that undoes was to be done forwards", step.name()))
+            }
+        }
+    }
+
+    async fn hook(&self, id: TurnId, place: &str, command: Option<String>) -> Result<Value, Problem> {
+        match command {
+            Some(command) => hook::run(&command, place, &self.migration().name, self.direction(), id).await,
+            None => Ok(json!({ "skipped": "no command was given this time" })),
+        }
+    }
+
+    /// Reads the side that will be opened, from now on, and applies nothing.
+    async fn arm_feed(&self) -> Result<Value, Problem> {
+        let seat = self.conductor.seat(self.direction().armed());
+        if !seat.is_live() {
+            seat.park(StreamState::Armed);
+            self.conductor.seat(self.drained()).read_back.store(true, std::sync::atomic::Ordering::Relaxed);
+            seat.want(NoCopy::Now);
+        }
+        let began = Instant::now();
+        loop {
+            if let Some(why) = seat.failed() {
+                let next = "repair that, and ask for the turn again";
+                return Err(Problem::definite("CT016", "the feed of the side to be opened cannot run", why, next));
+            }
+            if seat.is_live() {
+                let live = seat.live().await;
+                let progress = live.handle.progress().borrow().clone();
+                if progress.received > live.start {
+                    return Ok(json!({ "waited_ms": millis(began.elapsed()), "from": live.start.to_string() }));
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Compares until what is left is small, and looks once more at everything before the fence.
+    async fn verify_rounds(&mut self, id: TurnId) -> Result<Value, Problem> {
+        let (migration, taken) = (self.migration(), self.taken);
+        let seat = self.conductor.seat(self.drained());
+        let say = |text: String| taken.progress(json!({ "said": text }));
+        let detail = self.rounds.run(migration, seat, say).await?;
+        let observed = self.observe_all().await?;
+        ready_to_fence(&observed, self.policy(), id).map_err(refused)?;
+        Ok(detail)
+    }
+
+    async fn fence(&mut self, id: TurnId) -> Result<Value, Problem> {
+        let closing = self.direction().closing();
+        let (settings, session) = (self.end(closing).settings.clone(), &self.end(closing).session);
+        let budget = Duration::from_secs(self.policy().budget_seconds);
+        let since = self.blocked_since.unwrap_or_else(Instant::now);
+        let until = tokio::time::Instant::from_std(since + budget);
+        let write_to = self.end(self.direction().opening()).settings.address();
+        let mut order = FenceOrder::new(
+            self.migration().name.clone(),
+            id.to_string(),
+            id.from(),
+            self.closing_tables().await,
+            write_to,
+            until,
+        );
+        order.group_size = self.policy().fence_group_tables as usize;
+        order.lock_timeout = Duration::from_millis(self.policy().fence_lock_timeout_ms);
+        let default = if session.is_cockroach() { FenceKind::Revoke } else { FenceKind::Trigger };
+        let kind = self.policy().fence.unwrap_or(default);
+        let taken = self.taken;
+        let mut on_wait = |blockers: &[Blocker]| {
+            let waiting: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+            taken.progress(json!({ "said": format!("the fence waits for {}", waiting.join("; ")) }));
+        };
+        let schema = &self.ends.schema;
+        let (fenced, unrevoked) = match kind {
+            FenceKind::Trigger => (fence::put_up(&settings, schema, &order, &mut on_wait).await?, Vec::new()),
+            FenceKind::Revoke => fence::put_up_by_revoke(&settings, schema, &order, &mut on_wait).await?,
+            FenceKind::ReadOnly => {
+                let closed = fence::make_read_only(session, schema, &order).await?;
+                let fenced = fence::barrier(&settings, &order, &mut on_wait).await?;
+                info!(?closed, "read-only");
+                (fenced, Vec::new())
+            }
+            FenceKind::Command => (fence::barrier(&settings, &order, &mut on_wait).await?, Vec::new()),
+        };
+        let unrevoked: Vec<String> = unrevoked.iter().map(ToString::to_string).collect();
+        self.blocked_since.get_or_insert(fenced.blocked_since.into_std());
+        Ok(json!({ "kind": kind, "tables": fenced.tables.len(), "can_still_write": unrevoked }))
+    }
+
+    /// Marks a place in the history behind the last write that the fence let through.
+    async fn marker(&self) -> Result<Value, Problem> {
+        let flow = self.flow(self.drained());
+        let marker = with_upstream!(flow, upstream => upstream.marker().await?);
+        Ok(json!({ "position": marker.to_string() }))
+    }
+
+    /// Lets the drained stream go exactly up to the marker, and no further: what comes behind it is nobody's.
+    async fn drain(&mut self, _id: TurnId) -> Result<Value, Problem> {
+        let began = Instant::now();
+        let marker = self.recorded_marker().await?;
+        let seat = self.conductor.seat(self.drained());
+        seat.set_gate(Gate::Until(marker.clone()));
+        let applied = seat.applied(&marker).await;
+        let took = began.elapsed();
+        if marker.hlc().is_some() {
+            self.resolved_wait = took;
+        }
+        self.refuse_breaches().await?;
+        Ok(json!({ "applied": applied.to_string(), "took_ms": millis(took) }))
+    }
+
+    async fn verify_touched(&mut self) -> Result<Value, Problem> {
+        let (migration, seat) = (self.migration(), self.conductor.seat(self.drained()));
+        self.rounds.last(migration, seat).await
+    }
+
+    /// Moves the sequences of the side that opens past what was used on the one that closes.
+    async fn sequences(&self) -> Result<Value, Problem> {
+        let (closing, opening) = (self.direction().closing(), self.direction().opening());
+        let (from, to) = (&self.end(closing).session, &self.end(opening).session);
+        let (closed, opened) = (sequences::list_sequences(from).await?, sequences::list_sequences(to).await?);
+        let live = self.conductor.seat(self.drained()).live().await;
+        let counterpart = |owner: &sequences::Owner| {
+            let route = live.routes.iter().find(|route| route.map.source.name == owner.table)?;
+            let column = route.map.columns.iter().find(|column| *column.source == *owner.column)?;
+            Some(sequences::Owner { table: route.map.target.clone(), column: column.target.to_string() })
+        };
+        let pairs = sequences::pair(&closed, &opened, counterpart);
+        let margin = u32::try_from(self.policy().sequence_margin).unwrap_or(u32::MAX);
+        let advanced = sequences::advance(to, &pairs, margin).await?;
+        let proof = |advanced: &sequences::Advanced| {
+            let pair =
+                pairs.iter().find(|pair| pair.target.as_ref().is_some_and(|target| target.name == advanced.name));
+            let last = pair.and_then(|pair| pair.source.is_called.then_some(pair.source.last_value));
+            Some(SequenceProof { name: advanced.name.to_string(), closed_last: last, opened_next: advanced.next? })
+        };
+        let proofs: Vec<SequenceProof> = advanced.iter().filter_map(proof).collect();
+        let alone: Vec<String> =
+            pairs.iter().filter(|pair| pair.target.is_none()).map(|pair| pair.source.name.to_string()).collect();
+        Ok(json!({ "sequences": proofs, "without_counterpart": alone }))
+    }
+
+    async fn record_turning(&self, id: TurnId) -> Result<Value, Problem> {
+        self.refuse_breaches().await?;
+        let (begun, turning) = (Turning::Begun(id).to_string(), Turning::Turning(id).to_string());
+        self.book(self.direction().closing()).set(id.from(), Some(&begun), &turning).await?;
+        Ok(Value::Null)
+    }
+
+    /// The turn: one write in the side that opens.
+    async fn turn(&mut self, id: TurnId) -> Result<Value, Problem> {
+        let (closing, opening) = (self.direction().closing(), self.direction().opening());
+        let recorded = self.book(closing).newest().await?.filter(|recorded| recorded.turn == id.to_string());
+        let mut recorded = recorded.ok_or_else(|| Problem::bug("CT099", "a turn has no record", id.to_string()))?;
+        let opened_at = self.drained_checkpoint().await?;
+        let blocked = self.blocked_since.map(|since| since.elapsed());
+        let detail = json!({
+            "at": now(),
+            "opened_at": opened_at,
+            "write_blocked_ms": blocked.map(millis),
+            "resolved_wait_ms": millis(self.resolved_wait),
+        });
+        mark_done(&mut recorded, &detail);
+        let phase = self.direction().phase_after().to_string();
+        let marker = recorded.detail(Step::Marker.name())["position"].clone();
+        let turn = Opening {
+            turn: id.to_string(),
+            refused: Turning::Aborted(id).to_string(),
+            generation: id.from(),
+            phase,
+            record: json!({ "closed_at": marker, "opened_at": opened_at, "direction": self.direction() }),
+            recorded,
+        };
+        let book = self.book(opening);
+        book.open(&turn).await?;
+        fence::give_back(book.session, book.schema, book.name).await?;
+        self.blocked = self.blocked_since.map(|since| since.elapsed());
+        info!(turn = %id, opening = %opening, "opened");
+        Ok(detail)
+    }
+
+    async fn follow(&self, id: TurnId) -> Result<Value, Problem> {
+        let record = self.book(self.direction().opening()).turned().await?;
+        let phase = self.direction().phase_after().to_string();
+        self.book(self.direction().closing()).follow(id.to, &phase, &record).await?;
+        Ok(Value::Null)
+    }
+
+    /// The streams change places.
+    async fn park(&self) -> Result<Value, Problem> {
+        let (drained, armed) = (self.conductor.seat(self.drained()), self.conductor.seat(self.direction().armed()));
+        drained.park(StreamState::Parked);
+        drained.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
+        armed.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
+        armed.set_gate(Gate::Open);
+        // After a restart in the middle of a turn it may not have run since.
+        armed.want(NoCopy::Now);
+        Ok(Value::Null)
+    }
+
+    async fn drop_fence_triggers(&self) -> Result<Value, Problem> {
+        let opened = self.end(self.direction().opening());
+        if opened.session.is_cockroach() {
+            return Ok(Value::Null);
+        }
+        let until = tokio::time::Instant::now() + TAKE_DOWN_MAX;
+        let tables = fence::take_down(&opened.settings, &self.migration().name, until, &mut |_| {}).await?;
+        Ok(json!({ "tables": tables.len() }))
+    }
+
+    /// Refuses to go on where somebody has written to the side that is closed, or to the one that is not open yet.
+    async fn refuse_breaches(&self) -> Result<(), Problem> {
+        for stream in [self.drained(), self.direction().armed()] {
+            let seat = self.conductor.seat(stream);
+            if !seat.is_live() {
+                continue;
+            }
+            let breaches = seat.breaches().await?;
+            if let Some(first) = breaches.first() {
+                return Err(breach(stream, breaches.len(), &first.position));
+            }
+        }
+        Ok(())
+    }
+
+    async fn recorded_marker(&self) -> Result<Position, Problem> {
+        let recorded = self.book(self.direction().closing()).newest().await?;
+        let text = recorded.as_ref().and_then(|recorded| recorded.detail(Step::Marker.name())["position"].as_str());
+        let marker = text.and_then(|text| text.parse().ok());
+        marker.ok_or_else(|| {
+            Problem::bug("CT099", "the marker of a turn is not recorded", "its step says that it is done")
+        })
+    }
+
+    /// Returns the commit of the drained checkpoint: all at or before it came from us. Nothing at PostgreSQL, where the
+    /// other stream goes on from its own checkpoint.
+    async fn drained_checkpoint(&self) -> Result<Option<String>, Problem> {
+        let opening = self.end(self.direction().opening());
+        if self.direction().opening() == Side::Source || !opening.session.is_cockroach() {
+            return Ok(None);
+        }
+        let key = self.flow(self.drained()).key()?;
+        let checkpoint = tidegate_sql::state::read_checkpoint(&opening.session, &key).await?;
+        let Some(at) = checkpoint.and_then(|checkpoint| checkpoint.position) else { return Ok(None) };
+        match SnapshotTaker::open(&opening.settings, &key).await?.take(&at).await? {
+            Snapshot::At(hlc) => Ok(Some(Position::cockroach(hlc).to_string())),
+            Snapshot::Exported(_) => Ok(None),
+        }
+    }
+}
+
+/// What is copied to the opened side says that everything up to the turn is done.
+fn mark_done(recorded: &mut Recorded, detail: &Value) {
+    let last_end = recorded.steps.iter().filter_map(|row| row.ended_at).fold(0.0, f64::max);
+    let is_later = |name: &str| name == Step::Turn.name();
+    for row in &mut recorded.steps {
+        if is_later(&row.name) {
+            row.state = StepState::Done;
+            row.detail = detail.clone();
+            (row.began_at, row.ended_at) = (Some(last_end), Some(last_end));
+            break;
+        }
+        row.state = StepState::Done;
+    }
+}
+
+fn breach(stream: tidegate_model::Stream, count: usize, first: &Position) -> Problem {
+    Problem::definite(
+        "CT015",
+        format!("somebody wrote where nobody may: {count} transactions on the {stream} stream"),
+        format!("the first one ends at {first}; none of them is applied"),
+        "find the writer and stop it; then turn again, which compares both sides first",
+    )
+}
+
+fn not_built(step: Step) -> Problem {
+    let next = "turn with a fence: leave out --immediate";
+    Problem::definite("CT096", "an immediate turn is not there yet", format!("step {step} cannot be done"), next)
+}
