@@ -51,7 +51,7 @@ impl Differences {
             side.sort_unstable_by_key(|entry| (entry.hash.key, entry.hash.row));
         }
         let (mut source, mut target) = (&source[..], &target[..]);
-        while let Some(key) = source.iter().chain(target).map(|entry| entry.hash.key).min() {
+        while let Some(key) = source.first().into_iter().chain(target.first()).map(|entry| entry.hash.key).min() {
             let (at_source, at_target) = (group(&mut source, key), group(&mut target, key));
             self.match_key(at_source, at_target, table);
         }

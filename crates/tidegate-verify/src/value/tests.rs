@@ -167,17 +167,23 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_its_digits_whatever_its_exponent(digits in "[1-9][0-9]{0,30}", shift in 0_usize..20, more in 0_usize..5) {
+    fn a_number_is_its_digits_whatever_its_exponent(
+        digits in "[1-9][0-9]{0,30}",
+        shift in 0_usize..20,
+        more in 0_usize..5,
+    ) {
+        let exact = |text: &str| canonical("numeric", text, Equality::Exact);
+        let meaning = |text: &str| canonical("numeric", text, Equality::Meaning);
         let plain = format!("{digits}{}", "0".repeat(shift));
         let scaled = format!("{digits}E+{shift}");
-        prop_assert_eq!(canonical("numeric", &plain, Equality::Exact), canonical("numeric", &scaled, Equality::Exact));
+        prop_assert_eq!(exact(&plain), exact(&scaled));
         let long = format!("{plain}.{}", "0".repeat(more));
-        prop_assert_eq!(canonical("numeric", &plain, Equality::Meaning), canonical("numeric", &long, Equality::Meaning));
+        prop_assert_eq!(meaning(&plain), meaning(&long));
         let small = format!("{digits}E-{shift}");
         let point = format!("{digits:0>width$}", width = shift + 1);
         let (whole, fraction) = point.split_at(point.len() - shift);
         let written = if shift == 0 { point.clone() } else { format!("{whole}.{fraction}") };
-        prop_assert_eq!(canonical("numeric", &small, Equality::Exact), canonical("numeric", &written, Equality::Exact));
+        prop_assert_eq!(exact(&small), exact(&written));
     }
 
     #[test]
