@@ -102,6 +102,9 @@ fn times_are_equal_by_instant() {
     apart("time", &["24:00:00", "00:00:00", "00:00:00.000001"]);
     apart("timestamptz", &["2020-01-01 00:00:00+00", "2020-01-01 00:00:00+01", "2020-01-01 00:00:00.000001+00"]);
     apart("timestamptz", &["0044-03-15 12:00:00+00 BC", "0044-03-15 12:00:00+00", "infinity", "-infinity"]);
+    same_by(Equality::Meaning, "timestamptz", &["infinity", "294276-12-31 23:59:59.999999+00"]);
+    same_by(Equality::Meaning, "timestamp", &["-infinity", "4714-11-24 00:00:00 BC"]);
+    apart_by(Equality::Exact, "timestamp", &["infinity", "294276-12-31 23:59:59.999999"]);
     apart("timestamp", &["0001-12-31 00:00:00 BC", "0001-01-01 00:00:00", "294276-12-31 23:59:59.999999"]);
     assert_eq!(canonical("timestamp", "1970-01-02 00:00:00", Equality::Meaning), 86_400_000_000_i128.to_be_bytes());
     assert_eq!(
@@ -140,6 +143,7 @@ fn arrays_are_equal_element_by_element() {
     same("text[]", &[r#"{a,"b c"}"#, r#"{"a","b\ c"}"#]);
     apart("text[]", &["{NULL}", "{\"NULL\"}", "{}", "{\"\"}", "{a,b}", "{\"a,b\"}", "{ab}", "{{a,b}}", "{{a},{b}}"]);
     apart("int[]", &["{1,2}", "[0:1]={1,2}", "{12}"]);
+    same("public.mood[]", &["{sad,\"ok\"}", "{\"sad\",ok}"]);
     apart("jsonb[]", &[r#"{"{\"a\": 1}"}"#, r#"{"{\"a\": 2}"}"#]);
 }
 
