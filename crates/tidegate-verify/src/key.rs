@@ -6,8 +6,8 @@ use std::fmt;
 const NULL: u32 = u32::MAX;
 
 /// The values that identify a row, in the text of the side they were read from and in the order of
-/// [`TableMap::key`](tidegate_model::TableMap); for a table without a key the whole row. One allocation, because there may
-/// be a great many of them.
+/// [`TableMap::key`](tidegate_model::TableMap); for a table without a key the whole row. One allocation, because there
+/// may be a great many of them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Each value with its length in front.

@@ -1,11 +1,10 @@
 //! Which keys a stream wrote since a table was last compared.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use foldhash::fast::RandomState;
-use tidegate_model::{Batch, Change, Changes, Problem, Row, SourceTable, TableMap, TableName, Value};
+use tidegate_model::{Batch, Change, Changes, ColumnName, Problem, Row, SourceTable, TableMap, TableName, Value};
 
 use crate::key::Key;
 
@@ -44,7 +43,7 @@ pub struct Touched {
 #[derive(Debug)]
 struct Table {
     /// Place and name of each column of the key; empty without one.
-    key: Vec<(usize, std::sync::Arc<str>)>,
+    key: Vec<(usize, ColumnName)>,
     /// `None`: touched as a whole.
     keys: Option<HashSet<Key, RandomState>>,
     bytes: usize,
@@ -74,8 +73,8 @@ impl Touched {
         }
     }
 
-    /// Notes what a batch writes. To be called before any of it can be seen at the target. Reads transactions that are on
-    /// disk: blocks for a moment where there are any.
+    /// Notes what a batch writes. To be called before any of it can be seen at the target. Reads transactions that
+    /// are on disk: blocks for a moment where there are any.
     pub fn note(&mut self, batch: &Batch) {
         for transaction in &batch.transactions {
             match &transaction.changes {
@@ -143,12 +142,12 @@ impl Touched {
         }
     }
 
-    /// Returns what of a table was touched, and begins anew. To be called while the applier is held at the position of the
-    /// fence: what is noted then is exactly what the fence sees.
+    /// Returns what of a table was touched, and begins anew. To be called while the applier is held at the position of
+    /// the fence: what is noted then is exactly what the fence sees.
     pub fn take(&mut self, name: &TableName) -> TouchedKeys {
         let Some(table) = self.tables.get_mut(name) else { return TouchedKeys::Whole };
         // A table without a key can only be touched as a whole; an empty set says that it was not.
-        let keys = mem::replace(&mut table.keys, Some(HashSet::default()));
+        let keys = table.keys.replace(HashSet::default());
         self.bytes -= mem::take(&mut table.bytes);
         match keys {
             None => TouchedKeys::Whole,
@@ -193,16 +192,11 @@ impl Table {
 }
 
 /// Returns the key of a row; `None` where it does not tell one.
-fn key_of(
-    columns: &[(usize, std::sync::Arc<str>)],
-    source: &SourceTable,
-    row: &Row,
-    before: Option<&Row>,
-) -> Option<Key> {
+fn key_of(columns: &[(usize, ColumnName)], source: &SourceTable, row: &Row, before: Option<&Row>) -> Option<Key> {
     if columns.is_empty() {
         return None;
     }
-    let value = |(index, name): &(usize, std::sync::Arc<str>)| {
+    let value = |(index, name): &(usize, ColumnName)| {
         // The table may have changed since the key was looked up.
         source.columns.get(*index).filter(|column| column.name == *name)?;
         let value = match row.value(*index) {

@@ -51,7 +51,7 @@ impl Differences {
             side.sort_unstable_by_key(|entry| (entry.hash.key, entry.hash.row));
         }
         let (mut source, mut target) = (&source[..], &target[..]);
-        while let Some(key) = source.iter().chain(target).map(|entry| entry.hash.key).min() {
+        while let Some(key) = source.first().into_iter().chain(target.first()).map(|entry| entry.hash.key).min() {
             let (at_source, at_target) = (group(&mut source, key), group(&mut target, key));
             self.match_key(at_source, at_target, table);
         }
@@ -120,4 +120,76 @@ fn without<'a>(rows: &'a [Entry], others: &[Entry]) -> Vec<&'a Entry> {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use tidegate_model::{ColumnMap, Lsn, RelationId, ReplicaIdentity, SourceColumn, SourceTable, TableName};
+
+    use super::*;
+
+    fn table() -> TableMap {
+        let name = TableName::new("public", "t");
+        let column = |name: &str| SourceColumn { name: name.into(), type_oid: 20, type_modifier: -1, identity: true };
+        let map = |name: &str| ColumnMap {
+            source: name.into(),
+            target: name.into(),
+            target_type: "bigint".into(),
+            comparable: true,
+        };
+        let source = SourceTable {
+            id: RelationId(1),
+            name: name.clone(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: vec![column("k"), column("v")],
+        };
+        let columns = vec![map("k"), map("v")];
+        TableMap { source, target: name, columns, key: vec![0], references: vec![] }
+    }
+
+    fn entry((key, value): &(u8, u8)) -> Entry {
+        let hash = RowHash { key: u128::from(*key), row: u128::from(*key) << 8 | u128::from(*value) };
+        let name = [Some(&[*key][..])].into_iter().collect();
+        Entry { hash, columns: [u64::from(*key), u64::from(*value)].into(), key: Some(name) }
+    }
+
+    /// Counts rows by key and value: how often more at the source than at the target.
+    fn surplus(source: &[(u8, u8)], target: &[(u8, u8)]) -> BTreeMap<u8, BTreeMap<u8, i64>> {
+        let mut surplus: BTreeMap<u8, BTreeMap<u8, i64>> = BTreeMap::new();
+        for (rows, step) in [(source, 1), (target, -1)] {
+            for (key, value) in rows {
+                *surplus.entry(*key).or_default().entry(*value).or_default() += step;
+            }
+        }
+        surplus
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_matched_as_often_as_they_are_there(
+            source in prop::collection::vec((0_u8..6, 0_u8..3), 0..20),
+            target in prop::collection::vec((0_u8..6, 0_u8..3), 0..20),
+        ) {
+            let (mut missing, mut extra, mut different) = (0, 0, 0);
+            for values in surplus(&source, &target).values() {
+                let more: i64 = values.values().filter(|count| **count > 0).sum();
+                let fewer: i64 = -values.values().filter(|count| **count < 0).sum::<i64>();
+                different += more.min(fewer);
+                missing += more - more.min(fewer);
+                extra += fewer - more.min(fewer);
+            }
+            let mut found = Differences::new(1000);
+            let entries = |rows: &[(u8, u8)]| rows.iter().map(entry).collect();
+            found.match_rows(entries(&source), entries(&target), &table());
+            let report = found.into_report(&table(), &Position::postgres(Lsn(1)), source.len() as u64);
+            let counts = [report.missing, report.extra, report.different].map(|count| count as i64);
+            prop_assert_eq!(counts, [missing, extra, different]);
+            prop_assert_eq!(report.keys.len() as u64, report.differing());
+            let changed = report.keys.iter().filter(|key| key.kind == DifferenceKind::Different);
+            prop_assert!(changed.into_iter().all(|key| key.columns == ["v"]));
+        }
+    }
 }

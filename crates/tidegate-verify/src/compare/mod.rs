@@ -56,8 +56,8 @@ impl Default for Options {
     }
 }
 
-/// Compares all rows of a table. Both sides are read once if they are equal, and some more times if they are not. May be
-/// called again: it changes nothing.
+/// Compares all rows of a table. Both sides are read once if they are equal, and some more times if they are not. May
+/// be called again: it changes nothing. Dropping the call ends it.
 ///
 /// `VF001` says that a side cannot be read, `VF002` that a snapshot is gone, `VF003` that the table is not what the map
 /// says.

@@ -10,8 +10,8 @@ use super::scan::Chosen;
 /// How many rows of a side one pass keeps: some 30 MB, the rows of a thousand buckets of a large table.
 const PASS_ROWS: u64 = 100_000;
 
-/// How often a table is read to find out which rows differ. Where more than 1.6 million rows share buckets with one that
-/// differs, the sides are so different that it does not matter which of them are.
+/// How often a table is read to find out which rows differ. Where more than 1.6 million rows share buckets with one
+/// that differs, the sides are so different that it does not matter which of them are.
 const PASSES_MAX: usize = 16;
 
 /// What is known of the buckets that differ.
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn passes_hold_no_more_rows_than_they_may_and_end() {
-        let (a, b): (Vec<(u128, u128)>, Vec<(u128, u128)>) = (0..7).map(|key| ((key, 1), (key, 2))).unzip();
-        let plan = Plan::new(&of(&a), &of(&b), 100, 2, 3);
+        let table = |row: u128| of(&(0..7).map(|key| (key, row)).collect::<Vec<_>>());
+        let plan = Plan::new(&table(1), &table(2), 100, 2, 3);
         assert_eq!(plan.passes, [vec![0, 1], vec![2, 3], vec![4, 5]]);
         assert_eq!(plan.left_out, [6]);
     }

@@ -1,6 +1,5 @@
 //! The two passes over all rows of a side.
 
-use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -82,20 +81,15 @@ struct Scan {
 
 impl Scan {
     /// Calls `take` for each row, with its hash and with memory for hashing.
-    fn each(
-        &self,
-        mut take: impl FnMut(&Fields, RowHash, &mut Vec<u8>) + Send,
-    ) -> impl Future<Output = Result<(), Problem>> + Send {
-        async move {
-            let mut rows = self.reading.side.read(&self.reading.selection).await?;
-            let (mut pace, mut scratch) = (Pace::new(self.rows_per_second), Vec::new());
-            while let Some(row) = rows.next().await? {
-                let hash = self.layout.hash(row, &mut scratch);
-                take(row, hash, &mut scratch);
-                pace.row().await;
-            }
-            Ok(())
+    async fn each(&self, mut take: impl FnMut(&Fields, RowHash, &mut Vec<u8>) + Send) -> Result<(), Problem> {
+        let mut rows = self.reading.side.read(&self.reading.selection).await?;
+        let (mut pace, mut scratch) = (Pace::new(self.rows_per_second), Vec::new());
+        while let Some(row) = rows.next().await? {
+            let hash = self.layout.hash(row, &mut scratch);
+            take(row, hash, &mut scratch);
+            pace.row().await;
         }
+        Ok(())
     }
 }
 

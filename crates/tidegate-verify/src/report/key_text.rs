@@ -8,8 +8,8 @@ use tidegate_model::TableMap;
 
 use crate::key::Key;
 
-/// Columns and their texts, in the order of the key. In JSON an object; a value that is no UTF-8 is shown as near as may
-/// be.
+/// Columns and their texts, in the order of the key. In JSON an object; a value that is no UTF-8 is shown as near as
+/// may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyText(pub Vec<(String, Option<String>)>);
 

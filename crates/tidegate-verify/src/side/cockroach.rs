@@ -60,18 +60,20 @@ async fn key_types(session: &Session, selection: &Selection) -> Result<Vec<Strin
     key.iter().map(find).collect()
 }
 
+/// Returns the condition that only rows of these keys fulfil. A key of one column is compared as a value, others as
+/// rows.
 fn condition(selection: &Selection, types: &[String], keys: &[Key]) -> String {
     let columns: Vec<String> = selection.key.iter().map(|index| identifier(&selection.columns[*index])).collect();
-    let row = |key: &Key| {
-        let value = |(value, type_name): (Option<&[u8]>, &String)| {
-            let text = value.map_or("NULL".to_owned(), |text| literal(&String::from_utf8_lossy(text)));
-            format!("{text}::{type_name}")
-        };
-        let values: Vec<String> = key.values().zip(types).map(value).collect();
-        format!("({})", values.join(", "))
+    let together = |parts: Vec<String>| match &parts[..] {
+        [one] => one.clone(),
+        several => format!("({})", several.join(", ")),
     };
-    let rows: Vec<String> = keys.iter().map(row).collect();
-    format!("({}) IN ({})", columns.join(", "), rows.join(", "))
+    let typed = |(value, type_name): (Option<&[u8]>, &String)| {
+        let text = value.map_or("NULL".to_owned(), |text| literal(&String::from_utf8_lossy(text)));
+        format!("{text}::{type_name}")
+    };
+    let rows: Vec<String> = keys.iter().map(|key| together(key.values().zip(types).map(typed).collect())).collect();
+    format!("{} IN ({})", together(columns), rows.join(", "))
 }
 
 fn identifier(name: &str) -> String {
@@ -91,20 +93,27 @@ fn literal(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn selection(key: &[usize]) -> Selection {
+        let columns = vec!["v".to_owned(), "k".to_owned()];
+        Selection { table: TableName::new("public", "t"), columns, key: key.to_vec() }
+    }
+
+    fn key(values: &[&str]) -> Key {
+        values.iter().map(|text| Some(text.as_bytes())).collect()
+    }
+
     #[test]
     fn keys_are_literals_with_their_types() {
-        let selection = Selection {
-            table: TableName::new("public", "t"),
-            columns: vec!["v".to_owned(), "k".to_owned()],
-            key: vec![1],
-        };
-        let key = |text: &'static str| [Some(text.as_bytes())].into_iter().collect();
         let at = Hlc { wall: 5, logical: 1 };
-        let condition = condition(&selection, &["STRING".to_owned()], &[key("o'x"), key("\\")]);
+        let one = selection(&[1]);
+        let where_one = condition(&one, &["STRING".to_owned()], &[key(&["o'x"]), key(&["\\"])]);
         assert_eq!(
-            format!("{} WHERE {condition}", select(&selection, at)),
+            format!("{} WHERE {where_one}", select(&one, at)),
             "SELECT \"v\", \"k\" FROM \"public\".\"t\" AS OF SYSTEM TIME '5.0000000001' \
-             WHERE (\"k\") IN (('o''x'::STRING), ('\\'::STRING))"
+             WHERE \"k\" IN ('o''x'::STRING, '\\'::STRING)"
         );
+        let types = ["INT8".to_owned(), "STRING".to_owned()];
+        let where_both = condition(&selection(&[0, 1]), &types, &[key(&["1", "a"]), key(&["2", "b"])]);
+        assert_eq!(where_both, r#"("v", "k") IN (('1'::INT8, 'a'::STRING), ('2'::INT8, 'b'::STRING))"#);
     }
 }

@@ -98,7 +98,7 @@ impl Side {
         let session = self.session().await?;
         let sum = postgres::checksum(&session, selection).await?;
         self.give_back(session);
-        Ok(Some(sum))
+        Ok(sum)
     }
 
     async fn session(&self) -> Result<Session, Problem> {

@@ -1,5 +1,5 @@
-//! Intervals: months, days and microseconds, which are three things. A month is not thirty days here, although `=` of the
-//! servers says so: added to a date they differ, and nothing turns the one into the other on its way.
+//! Intervals: months, days and microseconds, which are three things. A month is not thirty days here, although `=` of
+//! the servers says so: added to a date they differ, and nothing turns the one into the other on its way.
 
 use super::time;
 

@@ -18,7 +18,8 @@ use tokio_postgres::types::Type;
 /// When two values count as equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Equality {
-    /// If they mean the same: the scale of a number and the sign of a floating-point zero do not count.
+    /// If they mean the same: the scale of a number and the sign of a floating-point zero do not count, and an infinite
+    /// timestamp is the last or first one, which CockroachDB stores for it.
     #[default]
     Meaning,
     /// If they are the same stored value, however the servers print it: scale and sign of zero count.
@@ -65,7 +66,7 @@ impl Kind {
         let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
         let element = name.strip_suffix("[]").or_else(|| name.strip_prefix('_'));
         if let Some(element) = element {
-            return Kind::of_type(element).map(|kind| Kind::Array(Box::new(kind)));
+            return Some(Kind::Array(Box::new(Kind::of_type(element).unwrap_or(Kind::Text))));
         }
         Some(match name.to_lowercase().as_str() {
             "bool" | "boolean" => Kind::Bool,
@@ -106,7 +107,7 @@ impl Kind {
             Kind::Single => float::single(text, equality, out),
             Kind::Double => float::double(text, equality, out),
             Kind::Json => json::write(text, equality, out),
-            Kind::Timestamp => time::timestamp(text, out),
+            Kind::Timestamp => time::timestamp(text, equality, out),
             Kind::Time => time::of_day(text, out),
             Kind::Interval => interval::write(text, out),
             Kind::Address => address::write(text, out),

@@ -1,12 +1,22 @@
 //! Points in time and times of day, in microseconds.
 
+use super::Equality;
+
 /// Nobody stores more digits of a second.
 const FRACTION_DIGITS: usize = 6;
 
+/// What CockroachDB stores for infinite timestamps (its documentation, TIMESTAMP).
+const LAST: &str = "294276-12-31 23:59:59.999999";
+const FIRST: &str = "4714-11-24 00:00:00 BC";
+
 /// Appends a timestamp as microseconds since 1970 UTC; one without a zone counts as UTC, which sessions are set to.
-/// `None`: the text is not one (`infinity`, for instance), and is compared as it is.
-pub(super) fn timestamp(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let text = std::str::from_utf8(text).ok()?;
+/// `None`: the text is not one, and is compared as it is.
+pub(super) fn timestamp(text: &[u8], equality: Equality, out: &mut Vec<u8>) -> Option<()> {
+    let text = match (std::str::from_utf8(text).ok()?, equality) {
+        ("infinity", Equality::Meaning) => LAST,
+        ("-infinity", Equality::Meaning) => FIRST,
+        (text, _) => text,
+    };
     let (text, before_christ) = text.strip_suffix(" BC").map_or((text, false), |rest| (rest, true));
     let (date, time) = text.split_once([' ', 'T']).unwrap_or((text, ""));
     let days = i128::from(days(date, before_christ)?);
