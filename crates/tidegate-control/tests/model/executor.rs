@@ -1,8 +1,9 @@
 //! The executor: it looks, asks the planner of the real program, and sends one transaction.
 
 use tidegate_control::{
-    Direction, Feed, FenceSeen, Next, Observed, Phase, Policy, RecordedStep, RecordedTurn, Rights, Side, SideSays,
-    SideSeen, Step, StepState, StreamSeen, StreamState, TurnId, Verdict, VerifySeen, abort_steps, plan, resume,
+    Direction, Feed, FenceKind, FenceSeen, Next, Observed, Phase, Policy, RecordedStep, RecordedTurn, Rights, Side,
+    SideSays, SideSeen, Step, StepState, StreamSeen, StreamState, TurnId, Verdict, VerifySeen, abort_steps, plan,
+    resume,
 };
 
 use crate::config::{Config, Variant};
@@ -130,7 +131,7 @@ impl Work<'_> {
         let closed = self.view.side(self.closing());
         match (step, opened, closed) {
             (Step::Follow, _, Some(closed)) if closed.generation < id.to => self.to_closing(id, Op::Follow),
-            (Step::DropFenceTriggers, Some(opened), _) => {
+            (Step::DropFenceTriggers | Step::GiveBack, Some(opened), _) => {
                 match (0..TABLES).find(|table| opened.fence[*table].is_some()) {
                     Some(table) => self.to_opening(id, Op::DropFence { table }),
                     None => self.to_opening(id, Op::Mark(step)),
@@ -176,7 +177,11 @@ fn says(database: &Database, config: &Config) -> SideSays {
         },
         turning: database.turning,
         turn: database.record.map(|record| recorded(record, config)),
-        fence: fences().max().map(|opens_at| FenceSeen { opens_at: *opens_at, tables: fences().count() as u64 }),
+        fence: fences().max().map(|opens_at| FenceSeen {
+            kind: if database.grants { FenceKind::Revoke } else { FenceKind::Trigger },
+            opens_at: *opens_at,
+            tables: fences().count() as u64,
+        }),
     }
 }
 

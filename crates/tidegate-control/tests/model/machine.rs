@@ -40,7 +40,7 @@ impl Model for Config {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new()]
+        vec![World::new(self.grants)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {

@@ -22,7 +22,10 @@ pub fn all() -> Vec<Property<Config>> {
             config.has_ended(world) && world.database(Side::Source).generation == config.generations
         }),
         Property::sometimes("the last attempt is undone", |config: &Config, world: &World| {
-            let aborted = |database: &Database| matches!(database.turning, Some(Turning::Aborted(id)) if id.attempt == config.attempts);
+            let aborted = |database: &Database| match database.turning {
+                Some(Turning::Aborted(id)) => id.attempt == config.attempts,
+                Some(Turning::Begun(_) | Turning::Turning(_)) | None => false,
+            };
             config.has_ended(world) && world.databases.iter().any(aborted)
         }),
     ]

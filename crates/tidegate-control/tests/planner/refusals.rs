@@ -156,7 +156,9 @@ fn history_that_is_about_to_be_collected() {
 
 #[test]
 fn a_fence_that_no_turn_explains() {
-    refused(&["CT018"], &Policy::default(), |o| closing(o).fence = Some(FenceSeen { opens_at: 3, tables: 1 }));
+    refused(&["CT018"], &Policy::default(), |o| {
+        closing(o).fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 3, tables: 1 })
+    });
 }
 
 #[test]

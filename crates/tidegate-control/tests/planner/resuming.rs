@@ -65,12 +65,12 @@ fn what_follows_the_turn_goes_on_while_the_closed_side_is_away() {
     let away = |done: &[Step]| Observed { source: unreachable(), target: SideSeen::Read(opened(done)), ..quiet() };
     assert_eq!(resume(&away(&UP_TO_TURN)), Next::Wait { side: Side::Source });
     let followed = [&UP_TO_TURN[..], &[Step::Follow, Step::Park]].concat();
-    assert_eq!(resume(&away(&followed)), Next::FinishFollowing { id: ID, step: Step::DropFenceTriggers });
+    assert_eq!(resume(&away(&followed)), Next::FinishFollowing { id: ID, step: Step::Certificate });
 }
 
 #[test]
 fn a_finished_turn_leaves_nothing() {
-    let all = [&UP_TO_TURN[..], &[Step::Follow, Step::Park, Step::DropFenceTriggers, Step::Certificate]].concat();
+    let all = [&UP_TO_TURN[..], &[Step::Follow, Step::Park, Step::Certificate]].concat();
     let source = SideSays { generation: 2, phase: Phase::Reversed, ..side(Database::Postgres) };
     let observed = Observed { target: SideSeen::Read(opened(&all)), ..with(source) };
     assert_eq!(resume(&observed), Next::Nothing);
@@ -109,4 +109,19 @@ fn two_sides_that_cannot_be_read_are_waited_for() {
     assert_eq!(resume(&observed), Next::Wait { side: Side::Source });
     let observed = Observed { source: unreachable(), ..quiet() };
     assert_eq!(resume(&observed), Next::Wait { side: Side::Source });
+}
+
+#[test]
+fn an_immediate_turn_is_resumed_like_any_other() {
+    let policy =
+        Policy { immediate: true, accept: Accept { both_writable: true, ..Accept::default() }, ..Policy::default() };
+    let plan = plan(&quiet(), &policy).unwrap();
+    let before_flow =
+        |step| matches!(step, Step::Turn | Step::RecordTurning | Step::Sequences) || UP_TO_TURN[..3].contains(&step);
+    let state = |step| if before_flow(step) { StepState::Done } else { StepState::Planned };
+    let steps = plan.steps.iter().map(|planned| RecordedStep { step: planned.step, state: state(planned.step) });
+    let target = SideSays { turn: Some(RecordedTurn { id: ID, steps: steps.collect() }), ..opened(&[]) };
+    let observed = Observed { target: SideSeen::Read(target), ..with(turning()) };
+    assert_eq!(resume(&observed), Next::FinishFollowing { id: ID, step: Step::FlowBothWays });
+    assert_eq!(resume(&Observed { source: unreachable(), ..observed }), Next::Wait { side: Side::Source });
 }
