@@ -3,7 +3,7 @@
 use tidegate_control::{Policy, Step, plan};
 
 use crate::executor::View;
-use crate::world::World;
+use crate::world::{Wish, World};
 
 /// The machine as it is, or with one of its safeguards left out: each of them is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,8 @@ impl Config {
         };
         let world = World::new(grants);
         let view = View { source: Some(&world.databases[0]), target: Some(&world.databases[1]) };
-        let plan = plan(&view.observed(&config), &Policy::default()).expect("nothing is in the way at first");
+        let plan =
+            plan(&view.observed(Wish::Turn, &config), &Policy::default()).expect("nothing is in the way at first");
         Config { steps: plan.steps.iter().map(|planned| planned.step).collect(), ..config }
     }
 }

@@ -33,21 +33,24 @@ impl View<'_> {
         }
     }
 
-    /// Makes what the planner is given.
-    pub fn observed(&self, config: &Config) -> Observed {
+    /// Makes what the planner is given. An unfinished turn says itself which way it goes; a user who aborts although there
+    /// is none asks for the wrong way.
+    pub fn observed(&self, wish: Wish, config: &Config) -> Observed {
         let seen = |database: Option<&Database>| match database {
             None => SideSeen::Unreachable { why: String::new() },
             Some(database) => SideSeen::Read(says(database, config)),
         };
         let (source, target) = (seen(self.source), seen(self.target));
         let open = || opened_by(self.source.or(self.target).map_or(1, |database| database.generation));
-        let direction = Direction::under_way(&source, &target).unwrap_or_else(|| Direction::that_closes(open()));
+        let closing = |open: Side| if wish == Wish::Abort { open.other() } else { open };
+        let direction =
+            Direction::under_way(&source, &target).unwrap_or_else(|| Direction::that_closes(closing(open())));
         observed(direction, source, target)
     }
 
     /// Decides as the real executor does.
     pub fn decide(&self, wish: Wish, config: &Config) -> Decision {
-        let observed = self.observed(config);
+        let observed = self.observed(wish, config);
         let work = Work { view: self, observed: &observed, config };
         match (resume(&observed), wish) {
             (Next::Wait { .. }, _) => Decision::LookAgain,

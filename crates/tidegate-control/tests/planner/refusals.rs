@@ -43,6 +43,10 @@ fn a_direction_that_does_not_fit() {
 #[test]
 fn another_turn_that_is_unfinished() {
     refused(&["CT003"], &Policy::default(), |observed| *closing(observed) = begun(&[Step::Begin]));
+    refused(&["CT003"], &Policy::default(), |observed| {
+        *closing(observed) = begun(&[Step::Begin]);
+        observed.direction = Direction::Failback;
+    });
     let mut overtaken = prepared_to_fence();
     closing(&mut overtaken).turning = Some(Turning::Aborted(ID));
     let refusal = ready_to_fence(&overtaken, &Policy::default(), ID).unwrap_err();

@@ -125,3 +125,25 @@ fn an_immediate_turn_is_resumed_like_any_other() {
     assert_eq!(resume(&observed), Next::FinishFollowing { id: ID, step: Step::FlowBothWays });
     assert_eq!(resume(&Observed { source: unreachable(), ..observed }), Next::Wait { side: Side::Source });
 }
+
+#[test]
+fn a_refusal_is_not_taken_for_an_undone_attempt_in_the_other_direction() {
+    let mut observed = Observed { direction: Direction::Failback, ..quiet() };
+    let target = opening(&mut observed);
+    target.turning = Some(Turning::Aborted(ID));
+    target.fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 2, tables: 1 });
+    assert_eq!((resume(&observed), abort_rule(&observed)), (Next::Nothing, AbortRule::NothingToAbort));
+}
+
+#[test]
+fn an_attempt_whose_record_is_lost_is_undone() {
+    let observed = with(SideSays { turn: None, ..begun(&[]) });
+    assert_eq!(resume(&observed), Next::GoOnAborting { id: ID, step: Step::RecordAbort });
+    assert_eq!(Direction::under_way(&observed.source, &observed.target), Some(Direction::Cutover));
+}
+
+#[test]
+fn nothing_is_sent_before_turning_is_recorded() {
+    let observed = with(begun(&UP_TO_TURN[..9]));
+    assert_eq!(resume(&observed), Next::Continue { id: ID, step: Step::RecordTurning });
+}
