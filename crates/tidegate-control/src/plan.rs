@@ -61,7 +61,7 @@ pub fn plan(observed: &Observed, policy: &Policy) -> Result<Plan, Refusal> {
     let warnings = preflight.verdict()?;
     let closing = observed.closing().says().expect("preflight refuses a closing side that cannot be read");
     let opening = observed.opening().says().expect("preflight refuses an opening side that cannot be read");
-    let draft = Draft { observed, policy, closing };
+    let draft = Draft { observed, policy, closing, opening };
     Ok(Plan {
         id: next_attempt(closing, Some(opening)),
         direction: observed.direction,
@@ -88,6 +88,7 @@ struct Draft<'a> {
     observed: &'a Observed,
     policy: &'a Policy,
     closing: &'a SideSays,
+    opening: &'a SideSays,
 }
 
 impl Draft<'_> {
@@ -109,13 +110,20 @@ impl Draft<'_> {
             before(Step::RecordTurning, format!("record at the {closing} that the turn is about to be sent")),
             after(Step::Turn, self.turn_text()),
         ]);
+        let opens_by_itself = self.opening.fence.as_ref().map(|fence| fence.kind == FenceKind::Trigger);
+        if opens_by_itself == Some(false) {
+            steps.push(after(Step::GiveBack, format!("give back at the {opening} what its fence took away")));
+        }
         steps.extend(hook(&self.policy.hooks.on_open).map(|text| after(Step::OnOpen, text)));
         steps.extend([
             after(Step::Follow, self.follow_text()),
             after(Step::Park, format!("park the {drained} stream; let the {} stream flow", direction.armed())),
-            after(Step::DropFenceTriggers, format!("remove what is left of the {opening}'s fence, table by table")),
-            after(Step::Certificate, "write the certificate".to_owned()),
         ]);
+        if opens_by_itself == Some(true) {
+            let text = format!("remove what is left of the {opening}'s fence, table by table");
+            steps.push(after(Step::DropFenceTriggers, text));
+        }
+        steps.push(after(Step::Certificate, "write the certificate".to_owned()));
         steps
     }
 

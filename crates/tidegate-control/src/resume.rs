@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::direction::{Direction, Side};
 use crate::observed::Observed;
-use crate::side::{RecordedTurn, SideSays, SideSeen};
+use crate::side::{SideSays, SideSeen};
 use crate::step::Step;
 use crate::turning::{TurnId, Turning};
 
@@ -60,7 +60,7 @@ impl fmt::Display for Next {
 pub fn resume(observed: &Observed) -> Next {
     let (closing, opening) = (observed.closing().says(), observed.opening().says());
     match (closing, opening) {
-        (Some(closing), _) if closing.turning.is_some_and(|turning| turning.id().to == closing.generation + 1) => {
+        (Some(closing), _) if speaks_of_an_attempt(observed.direction, closing) => {
             closing_side_speaks(observed.direction, closing, opening)
         }
         // Having opened is final: what is left can be told from the opened side alone.
@@ -70,16 +70,18 @@ pub fn resume(observed: &Observed) -> Next {
     }
 }
 
+/// Whether a side's `turning` is that of an attempt to close it. At a side that is not open it is the refusal of an attempt
+/// to open it, and taking that for an attempt to close it would take its fence down.
+fn speaks_of_an_attempt(direction: Direction, closing: &SideSays) -> bool {
+    let leads_on = closing.turning.is_some_and(|turning| turning.id().to == closing.generation + 1);
+    leads_on && closing.phase.open() == Some(direction.closing())
+}
+
 /// The closing side is still at g and says how far an attempt is.
 fn closing_side_speaks(direction: Direction, closing: &SideSays, opening: Option<&SideSays>) -> Next {
     match closing.turning {
         None => Next::Nothing,
-        Some(Turning::Begun(id)) => {
-            // The record and `begun` are one transaction, and `record_turning` is never recorded as done without
-            // `turning`.
-            let step = closing.recorded(id).and_then(RecordedTurn::next).unwrap_or(Step::RecordTurning);
-            Next::Continue { id, step }
-        }
+        Some(Turning::Begun(id)) => begun(closing, id),
         Some(Turning::Turning(id)) => match opening {
             None => Next::Wait { side: direction.opening() },
             Some(opening) if opening.generation >= id.to => after_the_turn(direction, Some(closing), opening),
@@ -92,6 +94,19 @@ fn closing_side_speaks(direction: Direction, closing: &SideSays, opening: Option
             Some(step) => Next::GoOnAborting { id, step },
             None => Next::Nothing,
         },
+    }
+}
+
+/// The turn has not been sent.
+fn begun(closing: &SideSays, id: TurnId) -> Next {
+    match closing.recorded(id) {
+        // The record and the word are one transaction. Where it is lost nobody knows whether the fence is up.
+        None => Next::GoOnAborting { id, step: Step::RecordAbort },
+        // Whatever the record says, nothing is sent before the word says so.
+        Some(turn) => {
+            let step = turn.next().filter(|step| *step != Step::Turn).unwrap_or(Step::RecordTurning);
+            Next::Continue { id, step }
+        }
     }
 }
 
@@ -147,9 +162,9 @@ impl Direction {
 /// Whether an attempt that this side closes is unfinished. At the side that was to be opened there is no record of it.
 fn is_unfinished_here(says: &SideSays, turning: Turning) -> bool {
     let id = turning.id();
-    id.to == says.generation + 1
-        && says.recorded(id).is_some_and(|_| match turning {
-            Turning::Begun(_) | Turning::Turning(_) => true,
-            Turning::Aborted(_) => undoing_left(says, id).is_some(),
-        })
+    let unfinished = match turning {
+        Turning::Begun(_) | Turning::Turning(_) => true,
+        Turning::Aborted(_) => says.recorded(id).is_some() && undoing_left(says, id).is_some(),
+    };
+    id.to == says.generation + 1 && unfinished
 }

@@ -50,7 +50,10 @@ pub struct SideSays {
 impl SideSays {
     /// Returns whether a fence stops the application here.
     pub fn is_fenced(&self) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.opens_at > self.generation)
+        self.fence.as_ref().is_some_and(|fence| match fence.kind {
+            FenceKind::Trigger => fence.opens_at > self.generation,
+            FenceKind::Revoke | FenceKind::ReadOnly | FenceKind::Command => true,
+        })
     }
 
     /// Returns the recorded turn if it is that attempt.
@@ -94,7 +97,10 @@ impl Database {
 /// A fence that stands at a side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceSeen {
-    /// The generation from which on it lets everybody pass.
+    /// What it is made of.
+    pub kind: FenceKind,
+    /// The generation from which on it lets everybody pass: by itself if it is made of triggers, otherwise by
+    /// [`Step::GiveBack`].
     pub opens_at: i64,
     /// On how many tables it stands.
     pub tables: u64,

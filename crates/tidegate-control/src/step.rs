@@ -32,9 +32,12 @@ pub enum Step {
     /// the executor has a session there before it does this.
     RecordTurning,
     /// Opening side, one transaction: generation from g to g + 1 and `turning` from what was observed there to nothing,
-    /// by compare-and-set; its grants given back where its fence is made of grants; the recorded steps copied to it,
-    /// with everything up to here done.
+    /// by compare-and-set; the recorded steps copied to it, with everything up to here done. Nothing else, so that it
+    /// is short and sure. A fence of triggers reads the generation and ends with it.
     Turn,
+    /// Opened side, where its fence does not read the generation: privileges given back, table by table, each in a
+    /// transaction that checks generation g + 1 and that no turn has begun there.
+    GiveBack,
     /// The operator's command once the other side is open.
     OnOpen,
     /// Closed side, one transaction: generation g + 1 and its phase, nothing under way.
@@ -77,6 +80,7 @@ impl Step {
             Step::Sequences => "sequences",
             Step::RecordTurning => "record_turning",
             Step::Turn => "turn",
+            Step::GiveBack => "give_back",
             Step::OnOpen => "on_open",
             Step::Follow => "follow",
             Step::Park => "park",
@@ -107,6 +111,7 @@ impl Step {
             | Step::Sequences
             | Step::RecordTurning
             | Step::Turn
+            | Step::GiveBack
             | Step::OnOpen
             | Step::RefuseTurn
             | Step::RecordAbort
@@ -139,7 +144,8 @@ impl Step {
             | Step::RecordTurning => OnFailure::Abort,
             Step::Turn => OnFailure::Settle,
             Step::OnOpen | Step::OnAbort | Step::Certificate | Step::ConflictReport => OnFailure::Report,
-            Step::Follow
+            Step::GiveBack
+            | Step::Follow
             | Step::Park
             | Step::DropFenceTriggers
             | Step::RefuseTurn
@@ -157,7 +163,7 @@ impl fmt::Display for Step {
 }
 
 /// All steps.
-const ALL: [Step; 22] = [
+const ALL: [Step; 23] = [
     Step::Begin,
     Step::ArmFeed,
     Step::VerifyRounds,
@@ -169,6 +175,7 @@ const ALL: [Step; 22] = [
     Step::Sequences,
     Step::RecordTurning,
     Step::Turn,
+    Step::GiveBack,
     Step::OnOpen,
     Step::Follow,
     Step::Park,

@@ -1,7 +1,8 @@
 //! What the two databases say of the migration.
 
 use super::Preflight;
-use crate::direction::{Phase, Side};
+use crate::direction::{Direction, Phase, Side};
+use crate::observed::Observed;
 use crate::resume::{Next, resume};
 use crate::side::{SideSays, SideSeen};
 use crate::turning::Turning;
@@ -16,8 +17,11 @@ impl Preflight<'_> {
             }
         }
         let (Some(closing), Some(opening)) = (observed.closing().says(), observed.opening().says()) else { return };
-        if self.under_way(closing) {
-            self.refuse_unfinished();
+        let under_way = Direction::under_way(&observed.source, &observed.target);
+        if let Some(other) = under_way.filter(|direction| *direction != observed.direction) {
+            self.refuse_unfinished(other);
+        } else if self.under_way(closing) {
+            self.refuse_unfinished(observed.direction);
         } else if closing.generation != opening.generation || closing.phase != opening.phase {
             self.refuse_disagreement(closing, opening);
         } else if closing.phase.open() != Some(observed.direction.closing()) {
@@ -35,13 +39,14 @@ impl Preflight<'_> {
         }
     }
 
-    fn refuse_unfinished(&mut self) {
-        let why = match resume(self.observed) {
+    fn refuse_unfinished(&mut self, direction: Direction) {
+        let why = match resume(&Observed { direction, ..self.observed.clone() }) {
             Next::Nothing => "it is not recorded there any more: somebody has aborted it".to_owned(),
             next => format!("what is left of it: {next}"),
         };
-        let next = format!("go on with {0}, or undo it with {0} --abort", self.command());
-        self.refuse("CT003", "a turn of this migration is unfinished", why, next);
+        let command = format!("tidegate {direction} --name {}", self.observed.migration);
+        let next = format!("go on with {command}, or undo it with {command} --abort");
+        self.refuse("CT003", format!("a {direction} of this migration is unfinished"), why, next);
     }
 
     fn refuse_disagreement(&mut self, closing: &SideSays, opening: &SideSays) {

@@ -3,7 +3,7 @@
 use tidegate_control::{Policy, Step, plan};
 
 use crate::executor::View;
-use crate::world::World;
+use crate::world::{Wish, World};
 
 /// The machine as it is, or with one of its safeguards left out: each of them is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ impl Variant {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub variant: Variant,
+    /// Fences are made of grants, not of triggers.
+    pub grants: bool,
     /// How many writes the application makes.
     pub writes: u32,
     /// The generation after which no turn begins.
@@ -73,8 +75,18 @@ pub struct Config {
 impl Config {
     /// One cutover in two attempts, two processes, a database that goes away.
     pub fn new(variant: Variant) -> Config {
+        Config::with_fences(variant, false)
+    }
+
+    /// The same with fences made of grants.
+    pub fn with_grants(variant: Variant) -> Config {
+        Config::with_fences(variant, true)
+    }
+
+    fn with_fences(variant: Variant, grants: bool) -> Config {
         let config = Config {
             variant,
+            grants,
             writes: 2,
             generations: 2,
             attempts: 2,
@@ -85,9 +97,10 @@ impl Config {
             torn_reads: false,
             steps: Vec::new(),
         };
-        let world = World::new();
+        let world = World::new(grants);
         let view = View { source: Some(&world.databases[0]), target: Some(&world.databases[1]) };
-        let plan = plan(&view.observed(&config), &Policy::default()).expect("nothing is in the way at first");
+        let plan =
+            plan(&view.observed(Wish::Turn, &config), &Policy::default()).expect("nothing is in the way at first");
         Config { steps: plan.steps.iter().map(|planned| planned.step).collect(), ..config }
     }
 }

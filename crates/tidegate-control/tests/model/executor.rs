@@ -1,8 +1,9 @@
 //! The executor: it looks, asks the planner of the real program, and sends one transaction.
 
 use tidegate_control::{
-    Direction, Feed, FenceSeen, Next, Observed, Phase, Policy, RecordedStep, RecordedTurn, Rights, Side, SideSays,
-    SideSeen, Step, StepState, StreamSeen, StreamState, TurnId, Verdict, VerifySeen, abort_steps, plan, resume,
+    Direction, Feed, FenceKind, FenceSeen, Next, Observed, Phase, Policy, RecordedStep, RecordedTurn, Rights, Side,
+    SideSays, SideSeen, Step, StepState, StreamSeen, StreamState, TurnId, Verdict, VerifySeen, abort_steps, plan,
+    resume,
 };
 
 use crate::config::{Config, Variant};
@@ -32,21 +33,24 @@ impl View<'_> {
         }
     }
 
-    /// Makes what the planner is given.
-    pub fn observed(&self, config: &Config) -> Observed {
+    /// Makes what the planner is given. An unfinished turn says itself which way it goes; a user who aborts although there
+    /// is none asks for the wrong way.
+    pub fn observed(&self, wish: Wish, config: &Config) -> Observed {
         let seen = |database: Option<&Database>| match database {
             None => SideSeen::Unreachable { why: String::new() },
             Some(database) => SideSeen::Read(says(database, config)),
         };
         let (source, target) = (seen(self.source), seen(self.target));
         let open = || opened_by(self.source.or(self.target).map_or(1, |database| database.generation));
-        let direction = Direction::under_way(&source, &target).unwrap_or_else(|| Direction::that_closes(open()));
+        let closing = |open: Side| if wish == Wish::Abort { open.other() } else { open };
+        let direction =
+            Direction::under_way(&source, &target).unwrap_or_else(|| Direction::that_closes(closing(open())));
         observed(direction, source, target)
     }
 
     /// Decides as the real executor does.
     pub fn decide(&self, wish: Wish, config: &Config) -> Decision {
-        let observed = self.observed(config);
+        let observed = self.observed(wish, config);
         let work = Work { view: self, observed: &observed, config };
         match (resume(&observed), wish) {
             (Next::Wait { .. }, _) => Decision::LookAgain,
@@ -130,7 +134,7 @@ impl Work<'_> {
         let closed = self.view.side(self.closing());
         match (step, opened, closed) {
             (Step::Follow, _, Some(closed)) if closed.generation < id.to => self.to_closing(id, Op::Follow),
-            (Step::DropFenceTriggers, Some(opened), _) => {
+            (Step::DropFenceTriggers | Step::GiveBack, Some(opened), _) => {
                 match (0..TABLES).find(|table| opened.fence[*table].is_some()) {
                     Some(table) => self.to_opening(id, Op::DropFence { table }),
                     None => self.to_opening(id, Op::Mark(step)),
@@ -176,7 +180,11 @@ fn says(database: &Database, config: &Config) -> SideSays {
         },
         turning: database.turning,
         turn: database.record.map(|record| recorded(record, config)),
-        fence: fences().max().map(|opens_at| FenceSeen { opens_at: *opens_at, tables: fences().count() as u64 }),
+        fence: fences().max().map(|opens_at| FenceSeen {
+            kind: if database.grants { FenceKind::Revoke } else { FenceKind::Trigger },
+            opens_at: *opens_at,
+            tables: fences().count() as u64,
+        }),
     }
 }
 

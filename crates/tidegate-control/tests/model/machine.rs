@@ -40,7 +40,7 @@ impl Model for Config {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new()]
+        vec![World::new(self.grants)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -148,7 +148,7 @@ impl Config {
                 }
             }
         }
-        let observed = || world.view().observed(self);
+        let observed = || world.view().observed(Wish::Turn, self);
         if *doing == Doing::Idle && *wish == Wish::Turn && when_over_budget(&observed(), &Policy::default()).is_some() {
             actions.push(Action::GiveUp(n));
         }

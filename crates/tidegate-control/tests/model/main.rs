@@ -64,6 +64,10 @@ fn whole() -> Config {
     Config::new(Variant::Whole)
 }
 
+fn grants() -> Config {
+    Config::with_grants(Variant::Whole)
+}
+
 #[test]
 fn two_processes_at_one_turn_keep_every_promise() {
     holds(Config { attempts: 1, writes: 1, ..whole() });
@@ -78,6 +82,14 @@ fn a_second_attempt_after_an_undone_one_keeps_every_promise() {
 #[test]
 fn cutover_and_failback_keep_every_promise() {
     holds(Config { processes: 1, attempts: 1, generations: 3, ..whole() });
+}
+
+#[test]
+fn fences_of_grants_keep_every_promise() {
+    let there_and_back = Config { processes: 1, attempts: 1, writes: 1, generations: 3, ..grants() };
+    holds(there_and_back.clone());
+    ends(Config { outages: 0, ..there_and_back });
+    holds(Config { processes: 1, writes: 1, outages: 0, ..grants() });
 }
 
 #[test]
@@ -104,6 +116,10 @@ fn before_turning_a_side_is_enough_although_the_other_never_returns() {
 #[test]
 #[ignore = "takes minutes: everything at once"]
 fn everything_at_once_keeps_every_promise() {
+    holds(Config { attempts: 1, writes: 1, flying: 2, outages: 0, ..whole() });
+    holds(Config { processes: 1, writes: 1, outages: 0, torn_reads: true, ..whole() });
+    holds(Config { attempts: 1, writes: 1, generations: 3, ..whole() });
+    holds(Config { processes: 1, writes: 1, generations: 4, attempts: 1, ..whole() });
     holds(whole());
 }
 

@@ -4,7 +4,7 @@ use stateright::Property;
 use tidegate_control::{AbortRule, Next, Policy, Side, Turning, abort_rule, abort_steps, resume};
 
 use crate::config::{Config, Variant};
-use crate::world::{Database, SIDES, TABLES, World};
+use crate::world::{Database, SIDES, TABLES, Wish, World};
 
 pub const NEVER_BOTH: &str = "no table is ever writable at both sides";
 pub const NOTHING_LOST: &str = "the open side has every acknowledged write";
@@ -22,7 +22,10 @@ pub fn all() -> Vec<Property<Config>> {
             config.has_ended(world) && world.database(Side::Source).generation == config.generations
         }),
         Property::sometimes("the last attempt is undone", |config: &Config, world: &World| {
-            let aborted = |database: &Database| matches!(database.turning, Some(Turning::Aborted(id)) if id.attempt == config.attempts);
+            let aborted = |database: &Database| match database.turning {
+                Some(Turning::Aborted(id)) => id.attempt == config.attempts,
+                Some(Turning::Begun(_) | Turning::Turning(_)) | None => false,
+            };
             config.has_ended(world) && world.databases.iter().any(aborted)
         }),
     ]
@@ -32,7 +35,7 @@ impl Config {
     /// Whether nothing is left to do: no turn is unfinished, the open side takes every write, both sides are equal.
     pub fn has_ended(&self, world: &World) -> bool {
         let open = world.database(world.open());
-        resume(&world.view().observed(self)) == Next::Nothing
+        resume(&world.view().observed(Wish::Turn, self)) == Next::Nothing
             && world.databases.iter().all(|database| database.up)
             && (0..TABLES).all(|table| open.is_writable(table))
             && world.pending().is_none()
@@ -52,7 +55,7 @@ impl Config {
             }
             Some(Turning::Turning(id)) => {
                 let opened = both.database(closing.other()).generation >= id.to;
-                let observed = both.view().observed(self);
+                let observed = both.view().observed(Wish::Turn, self);
                 let possible = abort_steps(&observed, &Policy::default()).is_ok();
                 !both.may_abort_alone(closing, self)
                     && possible != opened
@@ -68,6 +71,6 @@ impl World {
     fn may_abort_alone(&self, closing: Side, config: &Config) -> bool {
         let mut world = self.clone();
         world.database_mut(closing.other()).up = false;
-        abort_steps(&world.view().observed(config), &Policy::default()).is_ok()
+        abort_steps(&world.view().observed(Wish::Turn, config), &Policy::default()).is_ok()
     }
 }

@@ -33,6 +33,8 @@ pub struct Database {
     pub record: Option<Record>,
     /// Per table: from which generation on its fence lets everybody pass.
     pub fence: [Option<i64>; TABLES],
+    /// The fence is made of grants: it ends when they are given back, whatever the generation.
+    pub grants: bool,
     /// The writes whose rows are here.
     pub rows: u8,
 }
@@ -99,24 +101,47 @@ pub struct Request {
 /// What a transaction does. All of them check `turning` or the generation first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
-    Begin { expects: Option<Turning> },
+    Begin {
+        expects: Option<Turning>,
+    },
     Mark(Step),
-    Fence { table: usize },
+    Fence {
+        table: usize,
+    },
     Marker,
     RecordTurning,
-    Turn { record: Record, expects: Option<Turning> },
+    Turn {
+        record: Record,
+        expects: Option<Turning>,
+    },
     Follow,
-    DropFence { table: usize },
-    RefuseTurn { expects: Option<Turning> },
-    RecordAbort { expects: Option<Turning> },
-    Unfence { table: usize },
+    /// Drops triggers, or gives grants back.
+    DropFence {
+        table: usize,
+    },
+    RefuseTurn {
+        expects: Option<Turning>,
+    },
+    RecordAbort {
+        expects: Option<Turning>,
+    },
+    Unfence {
+        table: usize,
+    },
 }
 
 impl World {
     /// The source is open; the target waits behind a fence that ends with generation 2.
-    pub fn new() -> World {
-        let database =
-            |fence| Database { up: true, generation: 1, turning: None, record: None, fence: [fence; TABLES], rows: 0 };
+    pub fn new(grants: bool) -> World {
+        let database = |fence| Database {
+            up: true,
+            generation: 1,
+            turning: None,
+            record: None,
+            fence: [fence; TABLES],
+            grants,
+            rows: 0,
+        };
         World {
             databases: [database(None), database(Some(2))],
             processes: [Process::Dead, Process::Dead],
@@ -174,7 +199,7 @@ impl Database {
 
     /// Whether a write would be let in were the server up.
     pub fn lets_pass(&self, table: usize) -> bool {
-        self.fence[table].is_none_or(|opens_at| self.generation >= opens_at)
+        self.fence[table].is_none_or(|opens_at| !self.grants && self.generation >= opens_at)
     }
 }
 

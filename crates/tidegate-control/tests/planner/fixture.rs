@@ -43,7 +43,7 @@ pub fn quiet() -> Observed {
 /// The same migration after its cutover.
 pub fn reversed() -> Observed {
     let after = |says: SideSays| SideSays { generation: 2, phase: Phase::Reversed, ..says };
-    let fence = Some(FenceSeen { opens_at: 3, tables: 12 });
+    let fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 3, tables: 12 });
     Observed {
         direction: Direction::Failback,
         source: SideSeen::Read(SideSays { fence, ..after(side(Database::Postgres)) }),

@@ -32,6 +32,13 @@ fn an_immediate_plan_is_loud_and_has_no_fence() {
 }
 
 #[test]
+fn what_a_fence_took_away_is_given_back_while_nobody_can_write_anyway() {
+    let mut observed = quiet();
+    opening(&mut observed).fence = Some(FenceSeen { kind: FenceKind::Revoke, opens_at: 2, tables: 12 });
+    assert_snapshot!(plan(&observed, &Policy::default()).unwrap());
+}
+
+#[test]
 fn nothing_is_undone_from_the_turn_on() {
     for observed in [quiet(), reversed()] {
         let plan = plan(&observed, &Policy::default()).unwrap();
@@ -55,7 +62,7 @@ fn an_attempt_never_has_the_id_of_an_undone_one() {
 #[test]
 fn a_fence_that_has_ended_is_no_obstacle() {
     let mut observed = quiet();
-    closing(&mut observed).fence = Some(FenceSeen { opens_at: 1, tables: 3 });
+    closing(&mut observed).fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 1, tables: 3 });
     assert!(plan(&observed, &Policy::default()).is_ok());
 }
 

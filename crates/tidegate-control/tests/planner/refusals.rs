@@ -43,6 +43,10 @@ fn a_direction_that_does_not_fit() {
 #[test]
 fn another_turn_that_is_unfinished() {
     refused(&["CT003"], &Policy::default(), |observed| *closing(observed) = begun(&[Step::Begin]));
+    refused(&["CT003"], &Policy::default(), |observed| {
+        *closing(observed) = begun(&[Step::Begin]);
+        observed.direction = Direction::Failback;
+    });
     let mut overtaken = prepared_to_fence();
     closing(&mut overtaken).turning = Some(Turning::Aborted(ID));
     let refusal = ready_to_fence(&overtaken, &Policy::default(), ID).unwrap_err();
@@ -156,7 +160,9 @@ fn history_that_is_about_to_be_collected() {
 
 #[test]
 fn a_fence_that_no_turn_explains() {
-    refused(&["CT018"], &Policy::default(), |o| closing(o).fence = Some(FenceSeen { opens_at: 3, tables: 1 }));
+    refused(&["CT018"], &Policy::default(), |o| {
+        closing(o).fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 3, tables: 1 })
+    });
 }
 
 #[test]

@@ -65,12 +65,12 @@ fn what_follows_the_turn_goes_on_while_the_closed_side_is_away() {
     let away = |done: &[Step]| Observed { source: unreachable(), target: SideSeen::Read(opened(done)), ..quiet() };
     assert_eq!(resume(&away(&UP_TO_TURN)), Next::Wait { side: Side::Source });
     let followed = [&UP_TO_TURN[..], &[Step::Follow, Step::Park]].concat();
-    assert_eq!(resume(&away(&followed)), Next::FinishFollowing { id: ID, step: Step::DropFenceTriggers });
+    assert_eq!(resume(&away(&followed)), Next::FinishFollowing { id: ID, step: Step::Certificate });
 }
 
 #[test]
 fn a_finished_turn_leaves_nothing() {
-    let all = [&UP_TO_TURN[..], &[Step::Follow, Step::Park, Step::DropFenceTriggers, Step::Certificate]].concat();
+    let all = [&UP_TO_TURN[..], &[Step::Follow, Step::Park, Step::Certificate]].concat();
     let source = SideSays { generation: 2, phase: Phase::Reversed, ..side(Database::Postgres) };
     let observed = Observed { target: SideSeen::Read(opened(&all)), ..with(source) };
     assert_eq!(resume(&observed), Next::Nothing);
@@ -109,4 +109,41 @@ fn two_sides_that_cannot_be_read_are_waited_for() {
     assert_eq!(resume(&observed), Next::Wait { side: Side::Source });
     let observed = Observed { source: unreachable(), ..quiet() };
     assert_eq!(resume(&observed), Next::Wait { side: Side::Source });
+}
+
+#[test]
+fn an_immediate_turn_is_resumed_like_any_other() {
+    let policy =
+        Policy { immediate: true, accept: Accept { both_writable: true, ..Accept::default() }, ..Policy::default() };
+    let plan = plan(&quiet(), &policy).unwrap();
+    let before_flow =
+        |step| matches!(step, Step::Turn | Step::RecordTurning | Step::Sequences) || UP_TO_TURN[..3].contains(&step);
+    let state = |step| if before_flow(step) { StepState::Done } else { StepState::Planned };
+    let steps = plan.steps.iter().map(|planned| RecordedStep { step: planned.step, state: state(planned.step) });
+    let target = SideSays { turn: Some(RecordedTurn { id: ID, steps: steps.collect() }), ..opened(&[]) };
+    let observed = Observed { target: SideSeen::Read(target), ..with(turning()) };
+    assert_eq!(resume(&observed), Next::FinishFollowing { id: ID, step: Step::FlowBothWays });
+    assert_eq!(resume(&Observed { source: unreachable(), ..observed }), Next::Wait { side: Side::Source });
+}
+
+#[test]
+fn a_refusal_is_not_taken_for_an_undone_attempt_in_the_other_direction() {
+    let mut observed = Observed { direction: Direction::Failback, ..quiet() };
+    let target = opening(&mut observed);
+    target.turning = Some(Turning::Aborted(ID));
+    target.fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 2, tables: 1 });
+    assert_eq!((resume(&observed), abort_rule(&observed)), (Next::Nothing, AbortRule::NothingToAbort));
+}
+
+#[test]
+fn an_attempt_whose_record_is_lost_is_undone() {
+    let observed = with(SideSays { turn: None, ..begun(&[]) });
+    assert_eq!(resume(&observed), Next::GoOnAborting { id: ID, step: Step::RecordAbort });
+    assert_eq!(Direction::under_way(&observed.source, &observed.target), Some(Direction::Cutover));
+}
+
+#[test]
+fn nothing_is_sent_before_turning_is_recorded() {
+    let observed = with(begun(&UP_TO_TURN[..9]));
+    assert_eq!(resume(&observed), Next::Continue { id: ID, step: Step::RecordTurning });
 }

@@ -68,7 +68,7 @@ fn an_undoing_goes_on_where_it_stopped() {
     let mut observed = prepared_to_fence();
     let source = closing(&mut observed);
     source.turning = Some(Turning::Aborted(ID));
-    source.fence = Some(FenceSeen { opens_at: 3, tables: 2 });
+    source.fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 3, tables: 2 });
     let planned = |step| RecordedStep { step, state: StepState::Planned };
     source.turn.as_mut().unwrap().steps.extend([planned(Step::OnAbort), planned(Step::Unfence)]);
     assert_eq!(resume(&observed), Next::GoOnAborting { id: ID, step: Step::OnAbort });
@@ -81,7 +81,7 @@ fn an_undoing_goes_on_where_it_stopped() {
 #[test]
 fn a_fence_that_no_attempt_explains_is_taken_down_under_a_new_id() {
     let mut observed = quiet();
-    closing(&mut observed).fence = Some(FenceSeen { opens_at: 3, tables: 2 });
+    closing(&mut observed).fence = Some(FenceSeen { kind: FenceKind::Trigger, opens_at: 3, tables: 2 });
     let undo = abort_steps(&observed, &Policy::default()).unwrap();
     assert_eq!((undo.id, undo.expects, steps(&undo)), (ID, None, vec![Step::RecordAbort, Step::Unfence]));
 }
