@@ -32,6 +32,10 @@ pub enum Command {
     Drain(DrainArgs),
     /// Compares source and target row by row at one and the same position, while both are written.
     Verify(VerifyArgs),
+    /// Turns the migration round: closes the source, proves that the target has everything, opens the target.
+    Cutover(TurnArgs),
+    /// The same the other way: closes the target and opens the source again.
+    Failback(TurnArgs),
     /// Checks or shows a configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -153,6 +157,66 @@ pub struct VerifyArgs {
     /// Gives up after this long, with exit code 2. The comparison goes on until its end.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub timeout: Interval,
+}
+
+#[derive(Debug, Args)]
+pub struct TurnArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Shows the plan and changes nothing.
+    #[arg(long)]
+    pub plan_only: bool,
+    /// Goes ahead without asking. Needed where nobody can answer.
+    #[arg(long)]
+    pub yes: bool,
+    /// The longest time in which nothing can be written. When it is spent before the other side is opened, the turn is
+    /// undone.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub budget: Interval,
+    /// Undoes a turn that has not happened. Works without the side that was to be opened, unless that may have been
+    /// opened.
+    #[arg(long, conflicts_with_all = ["plan_only", "immediate"])]
+    pub abort: bool,
+    /// Writes the certificate to this file, as JSON; and as text beside it, with .txt added.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How the side that closes is closed (default: trigger at PostgreSQL, revoke at CockroachDB).
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub fence: Option<Fence>,
+    /// Runs before the fence, by the shell: scale down, pause a pooler. Its time counts as blocked.
+    #[arg(long, value_name = "CMD")]
+    pub on_fence: Option<String>,
+    /// Runs once the other side is open: resume the pooler there, change DNS.
+    #[arg(long, value_name = "CMD")]
+    pub on_open: Option<String>,
+    /// Runs when the turn is undone.
+    #[arg(long, value_name = "CMD")]
+    pub on_abort: Option<String>,
+    /// How far past the last used value sequences are set.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub sequence_margin: u64,
+    /// Takes a refusal as it is, by its code; may be repeated. The plan then warns of it.
+    #[arg(long, value_name = "CODE")]
+    pub accept: Vec<String>,
+    /// Opens the other side without closing this one: both are writable, and equality is not proved. NOT YET BUILT.
+    #[arg(long)]
+    pub immediate: bool,
+    /// Gives up waiting for the answer after this long. The turn itself goes on.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub timeout: Interval,
+}
+
+/// How a side is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fence {
+    /// A trigger on each table that refuses every write but ours.
+    Trigger,
+    /// Write privileges revoked from every role but ours.
+    Revoke,
+    /// The database read-only by default, other sessions ended.
+    ReadOnly,
+    /// Whatever --on-fence does, and the same locks behind it.
+    Command,
 }
 
 #[derive(Debug, Subcommand)]

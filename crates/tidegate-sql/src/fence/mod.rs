@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 pub use barrier::barrier;
 pub use blockers::Blocker;
-pub use grants::{Unrevoked, Why, give_back, put_up_by_revoke};
+pub use grants::{Unrevoked, Why, give_back, put_up_by_revoke, revoked};
 pub use members::not_owned;
 pub use read_only::{ReadOnly, make_read_only, make_writable};
 pub use record::{FenceRow, give_up, let_through, read_fence};

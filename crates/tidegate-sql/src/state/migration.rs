@@ -93,11 +93,14 @@ impl Pair {
             if row.side != side.as_str() {
                 return Err(wrong_side(name, side, &row.side));
             }
-            if row.generation != 1 || row.phase != "initial" || row.turning.is_some() {
-                return Err(turned(name, side, row));
+            if row.phase == "final" {
+                return Err(is_over(name, side));
             }
         }
         match (&self.source, &self.target) {
+            (Some(source), Some(target)) if (source.generation - target.generation).abs() > 1 => {
+                Err(apart(name, source.generation, target.generation))
+            }
             (Some(source), Some(target)) if source.settings["pair"] != target.settings["pair"] => Err(strangers(name)),
             (Some(_), None) => Err(unknown_at_target(name)),
             (None, Some(_)) if started => Err(unknown_at_source(name)),
@@ -150,12 +153,22 @@ fn wrong_side(name: &MigrationName, asked: Side, stored: &str) -> Problem {
     )
 }
 
-fn turned(name: &MigrationName, side: Side, row: &MigrationRow) -> Problem {
+fn is_over(name: &MigrationName, side: Side) -> Problem {
     Problem::definite(
         "ST008",
-        format!("migration \"{name}\" is past the phase that this program knows"),
-        format!("its {side} says generation {}, phase \"{}\"", row.generation, row.phase),
-        "use the program that turned it",
+        format!("migration \"{name}\" is over"),
+        format!("its {side} says that it was finished"),
+        format!("let finish remove the rest: tidegate finish --name {name}; or begin anew under another --name"),
+    )
+}
+
+fn apart(name: &MigrationName, source: i64, target: i64) -> Problem {
+    Problem::definite(
+        "ST018",
+        format!("the two databases of migration \"{name}\" contradict each other"),
+        format!("the source says generation {source}, the target {target}, and a turn moves them by one at a time"),
+        "one of them was restored from a backup or changed by hand: do not write to either before it is known which one \
+         has the newer data",
     )
 }
 
@@ -220,7 +233,10 @@ mod tests {
         assert_eq!(code(source.clone(), None, false), Some("ST005"));
         assert_eq!(code(None, target.clone(), true), Some("ST006"));
         assert_eq!(code(source.clone(), row(Side::Target, "b"), true), Some("ST007"));
-        let turned = target.map(|row| MigrationRow { generation: 2, ..row });
-        assert_eq!(code(source, turned, true), Some("ST008"));
+        let at = |generation| target.clone().map(|row| MigrationRow { generation, ..row });
+        assert_eq!(code(source.clone(), at(2), true), None);
+        assert_eq!(code(source.clone(), at(3), true), Some("ST018"));
+        let over = target.clone().map(|row| MigrationRow { phase: "final".to_owned(), ..row });
+        assert_eq!(code(source, over, true), Some("ST008"));
     }
 }

@@ -34,6 +34,11 @@ pub async fn flowing(migration: &Migration, ends: &Ends) -> Result<Stream, Failu
     }
 }
 
+/// Tells whether a turn has begun that has not ended.
+pub async fn unfinished_turn(migration: &Migration, ends: &Ends) -> Result<bool, Problem> {
+    engine::unfinished_turn(migration, ends).await.map(|direction| direction.is_some())
+}
+
 /// Leaves a request with the owner of a stream and waits for the answer, which may be an error.
 pub async fn ask(
     flow: Flow<'_>,

@@ -7,7 +7,10 @@ mod demo;
 mod drain;
 mod migrate;
 mod status;
+mod turn;
 mod verify;
+
+use tidegate_control::Direction;
 
 use crate::cli::Command;
 use crate::output::{Exit, show_failure};
@@ -19,6 +22,8 @@ pub async fn run(command: Command) -> Exit {
         Command::Migrate(args) => (args.migration.json, migrate::run(*args).await),
         Command::Status(args) => (args.migration.json, status::run(args).await),
         Command::Drain(args) => (args.migration.json, drain::run(args).await),
+        Command::Cutover(args) => (args.migration.json, turn::run(args, Direction::Cutover).await),
+        Command::Failback(args) => (args.migration.json, turn::run(args, Direction::Failback).await),
         Command::Verify(args) => (args.migration.json, verify::run(args).await),
         Command::Config(command) => (false, config::run(command)),
         Command::Demo(args) => (false, demo::run(args).await),

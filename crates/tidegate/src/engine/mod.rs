@@ -57,7 +57,7 @@ pub use preflight::{Preflight, Verdict, run as preflight};
 use roles::{Role, Roles};
 use run::Run;
 use seat::Seat;
-pub use turning::{TurnRequest, abort as abort_turn};
+pub use turning::{TurnRequest, abort as abort_turn, unfinished as unfinished_turn};
 pub use upstream::Upstream;
 pub use verifying::VerifyWishes;
 

@@ -92,6 +92,15 @@ pub async fn give_back(session: &Session, schema: &StateSchema, name: &Migration
     Ok(())
 }
 
+/// Returns whether something is to be given back: privileges, or the setting of a database that was made read-only.
+pub async fn revoked(session: &Session, schema: &StateSchema, name: &MigrationName) -> Result<bool, Problem> {
+    let sql = format!("SELECT count(*) FROM {} WHERE migration = $1", schema.table("fence_grant"));
+    let row = retry::repeatable(|| async {
+        session.query_one(&sql, &[&name.as_str()]).await.map_err(failed("see what was revoked"))
+    });
+    Ok(row.await?.get::<_, i64>(0) > 0)
+}
+
 /// Groups what one statement can give back: one role's privileges on one table or column.
 fn by_statement(grants: Vec<Grant>) -> Vec<Vec<Grant>> {
     let mut groups: BTreeMap<(TableName, String, String, bool), Vec<Grant>> = BTreeMap::new();

@@ -67,6 +67,17 @@ pub async fn has_turned(flow: Flow<'_>) -> Result<bool, Problem> {
     Ok(false)
 }
 
+/// Returns which turn has begun and not ended.
+pub async fn unfinished(migration: &Migration, ends: &Ends) -> Result<Option<Direction>, Problem> {
+    for end in [&ends.source, &ends.target] {
+        if !state::is_installed(&end.session, &ends.schema, Part::Common).await? {
+            return Ok(None);
+        }
+    }
+    let observed = observing::sides(ends, migration, Direction::Cutover).await;
+    Ok(Direction::under_way(&observed.source, &observed.target))
+}
+
 /// Does what a request asks for, and returns the plan or the certificate.
 pub async fn run(conductor: &Conductor, taken: &Taken) -> Result<Value, Problem> {
     let request: TurnRequest = serde_json::from_value(taken.request.arguments.clone()).map_err(|error| {
@@ -223,6 +234,7 @@ impl<'a> Turn<'a> {
         let direction = self.direction();
         match step {
             Step::Turn
+            | Step::GiveBack
             | Step::OnOpen
             | Step::Follow
             | Step::Park

@@ -2,8 +2,8 @@
 
 use tidegate_connect::{Server, Session};
 use tidegate_control::{
-    Breach, Database, Direction, Feed, FenceSeen, Observed, Phase, RecordedStep, RecordedTurn, Rights, Side, SideSays,
-    SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
+    Breach, Database, Direction, Feed, FenceKind, FenceSeen, Observed, Phase, RecordedStep, RecordedTurn, Rights, Side,
+    SideSays, SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
 };
 use tidegate_model::{MigrationName, Problem, Stream, TableName};
 use tidegate_sql::fence;
@@ -21,11 +21,17 @@ pub(super) async fn side(session: &Session, schema: &StateSchema, name: &Migrati
     let row = state::read_migration(session, schema, name).await?.ok_or_else(|| unknown(name))?;
     let book = Book { session, schema, name };
     let recorded = book.newest().await?.as_ref().map(recorded).transpose()?;
-    let fence = fence::read_fence(session, schema, name).await?;
-    // Which tables have it is asked only where it matters; that it is up is what the row says.
-    let fence = fence
-        .filter(|fence| fence.is_up)
-        .map(|fence| FenceSeen { opens_at: fence.opens_at.unwrap_or(i64::MAX), tables: 1 });
+    let fence = match fence::read_fence(session, schema, name).await? {
+        Some(row) if row.is_up => {
+            let kind = match fence::revoked(session, schema, name).await? {
+                true => FenceKind::Revoke,
+                false => FenceKind::Trigger,
+            };
+            // Which tables have it is asked only where it matters; that it is up is what the row says.
+            Some(FenceSeen { kind, opens_at: row.opens_at.unwrap_or(i64::MAX), tables: 1 })
+        }
+        _ => None,
+    };
     let phase = match row.phase.as_str() {
         "cutover" => Phase::Cutover,
         "reversed" => Phase::Reversed,

@@ -41,6 +41,7 @@ impl Turn<'_> {
             Step::Sequences => self.sequences().await,
             Step::RecordTurning => self.record_turning(id).await,
             Step::Turn => self.turn(id).await,
+            Step::GiveBack => self.give_back().await,
             Step::OnOpen => self.hook(id, "on_open", self.policy().hooks.on_open.clone()).await,
             Step::Follow => self.follow(id).await,
             Step::Park => self.park().await,
@@ -85,15 +86,20 @@ impl Turn<'_> {
         }
     }
 
-    /// Compares until what is left is small, and looks once more at everything before the fence.
+    /// Compares until what is left is small.
     async fn verify_rounds(&mut self, id: TurnId) -> Result<Value, Problem> {
         let (migration, taken) = (self.migration(), self.taken);
         let seat = self.conductor.seat(self.drained());
         let say = |text: String| taken.progress(json!({ "said": text }));
         let detail = self.rounds.run(migration, seat, say).await?;
-        let observed = self.observe_all().await?;
-        ready_to_fence(&observed, self.policy(), id).map_err(refused)?;
+        self.ready(id).await?;
         Ok(detail)
+    }
+
+    /// Looks once more at everything before the fence.
+    async fn ready(&self, id: TurnId) -> Result<(), Problem> {
+        let observed = self.observe_all().await?;
+        ready_to_fence(&observed, self.policy(), id).map_err(refused)
     }
 
     async fn fence(&mut self, id: TurnId) -> Result<Value, Problem> {
@@ -125,9 +131,9 @@ impl Turn<'_> {
             FenceKind::Trigger => (fence::put_up(&settings, schema, &order, &mut on_wait).await?, Vec::new()),
             FenceKind::Revoke => fence::put_up_by_revoke(&settings, schema, &order, &mut on_wait).await?,
             FenceKind::ReadOnly => {
-                let closed = fence::make_read_only(session, schema, &order).await?;
-                let fenced = fence::barrier(&settings, &order, &mut on_wait).await?;
-                info!(?closed, "read-only");
+                let (fenced, left) = fence::make_read_only(&settings, schema, &order, &mut on_wait).await?;
+                // A session that overrides the setting writes on: the same locks, but nothing refuses it.
+                info!(survivors = ?left.survivors, roles = ?left.roles, "read-only");
                 (fenced, Vec::new())
             }
             FenceKind::Command => (fence::barrier(&settings, &order, &mut on_wait).await?, Vec::new()),
@@ -223,10 +229,19 @@ impl Turn<'_> {
         };
         let book = self.book(opening);
         book.open(&turn).await?;
-        fence::give_back(book.session, book.schema, book.name).await?;
         self.blocked = self.blocked_since.map(|since| since.elapsed());
         info!(turn = %id, opening = %opening, "opened");
         Ok(detail)
+    }
+
+    /// Gives back, at the opened side, what an earlier fence there revoked.
+    async fn give_back(&self) -> Result<Value, Problem> {
+        let book = self.book(self.direction().opening());
+        fence::give_back(book.session, book.schema, book.name).await?;
+        if !book.session.is_cockroach() {
+            fence::make_writable(book.session, book.schema, book.name).await?;
+        }
+        Ok(Value::Null)
     }
 
     async fn follow(&self, id: TurnId) -> Result<Value, Problem> {
