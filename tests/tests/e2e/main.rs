@@ -18,4 +18,5 @@ mod semantics;
 mod stops;
 mod streaming;
 mod triggers;
+mod turns;
 mod verify;
