@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a code begins with. A new part of the program adds its letters here.
-const AREAS: [&str; 10] = ["AP", "CF", "CK", "CN", "CP", "CR", "MI", "PG", "PL", "ST"];
+const AREAS: [&str; 14] = ["AP", "CF", "CK", "CN", "CP", "CR", "FI", "FN", "MI", "PG", "PL", "SQ", "ST", "TN"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
