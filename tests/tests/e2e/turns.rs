@@ -8,7 +8,9 @@ fn turning(topic: &str) -> Migration {
     let migration = Migration::to_cockroach(topic);
     migration.both(TABLES);
     migration.source.only_postgres("ALTER TABLE bag REPLICA IDENTITY FULL");
-    migration.source.sql("INSERT INTO item SELECT i, 'item' FROM generate_series(1, 100) AS g (i); INSERT INTO bag VALUES (1)");
+    migration
+        .source
+        .sql("INSERT INTO item SELECT i, 'item' FROM generate_series(1, 100) AS g (i); INSERT INTO bag VALUES (1)");
     migration
 }
 

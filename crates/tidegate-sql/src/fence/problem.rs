@@ -23,7 +23,8 @@ pub(super) fn too_late(blockers: &[Blocker]) -> Problem {
         "FN001",
         "the tables could not be locked in time",
         who,
-        "end what is in the way, or wait until it has ended, and run the same command again, with a larger --budget if need be",
+        "end what is in the way, or wait until it has ended, and run the same command again, with a larger --budget if \
+         need be",
     )
 }
 

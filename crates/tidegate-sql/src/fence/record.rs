@@ -55,16 +55,20 @@ async fn remember(session: &Session, schema: &StateSchema, name: &MigrationName)
     Ok(())
 }
 
-/// Records that a fence goes up for a turn. Fails where it was given up for that turn, or where a later turn has one.
+/// Records that a fence goes up for a turn. Fails where it was given up for that turn, where a later turn has one, or
+/// where another turn has begun: after an abort the generation is the same, and only that tells who is late.
 pub(super) async fn raise(session: &Session, schema: &StateSchema, order: &FenceOrder) -> Result<(), Problem> {
-    let fence = schema.table("fence");
     let sql = format!(
-        "INSERT INTO {fence} AS f (migration, secret, turn, opens_at, state, write_to) \
-         VALUES ($1, gen_random_uuid()::text, $2, $3, 'up', $4) \
+        "INSERT INTO {} AS f (migration, secret, turn, opens_at, state, write_to) \
+         SELECT $1::text, gen_random_uuid()::text, $2::text, $3::INT8, 'up', $4::text \
+         WHERE NOT EXISTS (SELECT 1 FROM {} AS m WHERE m.migration = $1 AND m.turning IS NOT NULL \
+         AND m.turning NOT IN (concat('begun ', $2::text), concat('turning ', $2::text))) \
          ON CONFLICT (migration) DO UPDATE \
          SET turn = excluded.turn, opens_at = excluded.opens_at, state = 'up', write_to = excluded.write_to \
          WHERE f.turn IS NULL OR f.turn = excluded.turn AND f.state = 'up' \
-         OR f.turn <> excluded.turn AND f.opens_at <= excluded.opens_at"
+         OR f.turn <> excluded.turn AND coalesce(f.opens_at, 0) <= excluded.opens_at",
+        schema.table("fence"),
+        schema.table("migration")
     );
     let (name, opens_at) = (order.name.as_str(), order.opens_at());
     let raised = retry::repeatable(|| async {

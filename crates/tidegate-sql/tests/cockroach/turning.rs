@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_connect::Session;
-use tidegate_model::TableName;
+use tidegate_model::{Stream, TableName};
 use tidegate_sql::fence::{FenceOrder, Unrevoked, Why, give_back, give_up, let_through, put_up_by_revoke, read_fence};
 use tidegate_sql::finish::{RemovalKind, inventory, remove};
 use tidegate_sql::sequences::{Verdict, advance, compare, list_sequences, pair};
 use tidegate_sql::state::{Side, write_migration};
-use tidegate_sql::turn::{
-    Opening, Step, StepState, Withdrawal, abort, begin, copy_steps, follow, open, read_steps, read_turned, record_step,
-    send, withdraw,
-};
+use tidegate_sql::turn::{Book, Opening, Recorded, StepState};
 use tidegate_standin::Standin;
 use tokio::time::Instant;
 
@@ -23,7 +20,7 @@ on_both_servers!(
     a_fence_given_up_is_not_put_up_again,
     sequences_are_moved_on,
     a_turn_is_one_write,
-    an_opening_that_was_withdrawn_comes_too_late,
+    an_opening_that_was_refused_comes_too_late,
     steps_are_recorded_and_copied,
     nothing_of_ours_is_left,
 );
@@ -148,70 +145,64 @@ async fn sequences_are_moved_on(standin: &Standin) {
     assert!(again.iter().all(|advanced| !advanced.moved), "{again:?}");
 }
 
-fn opening(turn: &str) -> Opening {
-    Opening { turn: turn.to_owned(), generation: 1, phase: "reversed".to_owned(), record: json!({ "c": "5.0" }) }
+fn book(target: &Target) -> Book<'_> {
+    Book { session: target.session(), schema: &target.key.schema, name: &target.key.migration }
+}
+
+fn opening(turn: &str, generation: i64, recorded: Option<Recorded>) -> Opening {
+    let none = Recorded { stream: Stream::Forward, turn: turn.to_owned(), steps: Vec::new() };
+    Opening {
+        turn: turn.to_owned(),
+        refused: format!("aborted {turn}"),
+        generation,
+        phase: "reversed".to_owned(),
+        record: json!({ "c": "5.0" }),
+        recorded: recorded.unwrap_or(none),
+    }
 }
 
 async fn a_turn_is_one_write(standin: &Standin) {
     let target = target(standin, &[]).await;
-    let (session, schema, name) = (target.session(), &target.key.schema, &target.key.migration);
+    let book = book(&target);
     for _ in 0..2 {
-        begin(session, schema, name, 1, "a").await.unwrap();
+        book.open(&opening("2.1", 1, None)).await.unwrap();
     }
-    for _ in 0..2 {
-        open(session, schema, name, &opening("a")).await.unwrap();
-    }
-    let turned = read_turned(session, schema, name).await.unwrap().unwrap();
-    assert_eq!(turned, (2, json!({ "c": "5.0", "turn": "a" })));
-    assert_eq!(withdraw(session, schema, name, 1, "a").await.unwrap(), Withdrawal::Opened);
-    follow(session, schema, name, &opening("a")).await.unwrap();
+    assert_eq!(book.turned().await.unwrap(), json!({ "c": "5.0", "turn": "2.1" }));
+    assert_eq!(book.set(1, None, "aborted 2.1").await.unwrap_err().code, "TN002");
     // As the side that closes.
-    begin(session, schema, name, 2, "b").await.unwrap();
-    send(session, schema, name, 2, "b").await.unwrap();
-    let back = Opening { generation: 2, ..opening("b") };
-    follow(session, schema, name, &back).await.unwrap();
-    assert_eq!(read_turned(session, schema, name).await.unwrap().unwrap().0, 3);
+    for _ in 0..2 {
+        book.begin((Stream::Reverse, "3.1"), 2, None, "begun 3.1", &["fence"]).await.unwrap();
+    }
+    book.set(2, Some("begun 3.1"), "turning 3.1").await.unwrap();
+    book.follow(3, "initial", &json!({ "turn": "3.1" })).await.unwrap();
+    assert_eq!(book.turned().await.unwrap()["turn"], "3.1");
 }
 
-async fn an_opening_that_was_withdrawn_comes_too_late(standin: &Standin) {
+async fn an_opening_that_was_refused_comes_too_late(standin: &Standin) {
     let target = target(standin, &[]).await;
-    let (session, schema, name) = (target.session(), &target.key.schema, &target.key.migration);
-    begin(session, schema, name, 1, "a").await.unwrap();
+    let book = book(&target);
     for _ in 0..2 {
-        assert_eq!(withdraw(session, schema, name, 1, "a").await.unwrap(), Withdrawal::Withdrawn);
+        book.set(1, None, "aborted 2.1").await.unwrap();
     }
-    assert_eq!(open(session, schema, name, &opening("a")).await.unwrap_err().code, "TN002");
-    begin(session, schema, name, 1, "b").await.unwrap();
-    abort(session, schema, name, 1, "b", false).await.unwrap();
-    begin(session, schema, name, 1, "c").await.unwrap();
-    send(session, schema, name, 1, "c").await.unwrap();
-    for _ in 0..2 {
-        abort(session, schema, name, 1, "c", true).await.unwrap();
-    }
+    assert_eq!(book.open(&opening("2.1", 1, None)).await.unwrap_err().code, "TN002");
+    book.open(&opening("2.2", 1, None)).await.unwrap();
 }
 
 async fn steps_are_recorded_and_copied(standin: &Standin) {
-    let (one, other) = (target(standin, &[]).await, target(standin, &[]).await);
-    for state in [StepState::Began, StepState::Done] {
-        let step = Step {
-            turn: "a".to_owned(),
-            generation: 1,
-            step: "fence".to_owned(),
-            place: 1,
-            state,
-            began_at: 0.0,
-            ended_at: None,
-            detail: json!({ "tables": 2 }),
-        };
-        record_step(one.session(), &one.key, &step).await.unwrap();
-    }
-    let steps = read_steps(one.session(), &one.key, "a").await.unwrap();
-    assert!(steps[0].ended_at.unwrap() >= steps[0].began_at);
-    for _ in 0..2 {
-        copy_steps(other.session(), &one.key, &steps).await.unwrap();
-    }
-    let copied = read_steps(other.session(), &one.key, "a").await.unwrap();
-    assert_eq!((copied.len(), copied[0].state, &copied[0].detail), (1, StepState::Done, &json!({ "tables": 2 })));
+    let (one, mut other) = (target(standin, &[]).await, target(standin, &[]).await);
+    let turn = (Stream::Forward, "2.1");
+    let closing = book(&one);
+    closing.begin(turn, 1, None, "begun 2.1", &["fence", "turn"]).await.unwrap();
+    closing.step(turn, "fence", StepState::Begun, &json!(null)).await.unwrap();
+    closing.step(turn, "fence", StepState::Done, &json!({ "tables": 2 })).await.unwrap();
+    let recorded = closing.newest().await.unwrap().unwrap();
+    assert!(recorded.steps[0].ended_at.unwrap() >= recorded.steps[0].began_at.unwrap());
+    other.key.migration = one.key.migration.clone();
+    write_migration(other.session(), &other.key.schema, &other.key.migration, Side::Target, &json!({})).await.unwrap();
+    book(&other).open(&opening("2.1", 1, Some(recorded))).await.unwrap();
+    let copied = book(&other).newest().await.unwrap().unwrap();
+    assert_eq!((copied.steps.len(), copied.steps[0].state), (2, StepState::Done));
+    assert_eq!(copied.detail("fence"), &json!({ "tables": 2 }));
 }
 
 async fn nothing_of_ours_is_left(standin: &Standin) {

@@ -12,7 +12,8 @@ const OURS: &str = "
 SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname = 'tidegate'
 UNION ALL SELECT 'publication ' || pubname FROM pg_publication
 UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()
-UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin WHERE roname ~ ('^tidegate_' || current_database() || '_')
+UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin
+WHERE roname ~ ('^tidegate_' || current_database() || '_')
 UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE proname = 'fence'
 ORDER BY 1";
 

@@ -101,8 +101,10 @@ impl Database {
     /// Everything in the catalog that a fence could leave behind.
     pub async fn catalog(&self) -> String {
         self.text(
-            "SELECT 'trigger ' || tgrelid::regclass || tgname::text || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal \
-             UNION ALL SELECT 'table ' || oid::regclass::text || coalesce(relacl::text, '') FROM pg_class \
+            "SELECT 'trigger ' || tgrelid::regclass || tgname::text || tgenabled::text FROM pg_trigger \
+             WHERE NOT tgisinternal \
+             UNION ALL SELECT 'table ' || oid::regclass::text || coalesce((SELECT string_agg(a::text, ',' \
+             ORDER BY a::text) FROM unnest(relacl) a), '') FROM pg_class \
              WHERE relkind IN ('r', 'p', 'S') AND relnamespace = 'public'::regnamespace \
              UNION ALL SELECT 'column ' || attname::text || attacl::text FROM pg_attribute WHERE attacl IS NOT NULL \
              UNION ALL SELECT 'setting ' || s::text FROM pg_db_role_setting s WHERE setdatabase = \

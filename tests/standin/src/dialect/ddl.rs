@@ -5,7 +5,7 @@ use super::lexer::{Kind, Statement};
 use super::names::{Dotted, quoted};
 use super::needs::{target, user_table};
 use super::refusal::{syntax, unimplemented};
-use super::{Context, Known, Rewritten, TableInfo, Tag, column, table, types, words};
+use super::{Context, Known, Rewritten, TableInfo, Tag, column, privileges, table, types, words};
 use crate::error::SqlError;
 
 /// What CREATE makes in PostgreSQL alone, with the number of the issue about it.
@@ -55,7 +55,7 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
         drop_index(statement, context, &mut edits);
     }
     if statement.is_any(0, &["grant", "revoke"]) {
-        privileges(statement, &mut edits)?;
+        privileges::rewrite(statement, &mut edits)?;
     }
     if statement.words(0, &["alter", "table"]) {
         alter_table(statement, context, known, &mut edits)?;
@@ -64,23 +64,6 @@ pub fn rewrite(statement: &Statement<'_>, context: &Context<'_>, known: &Known) 
     words::rewrite(statement, context, &mut edits)?;
     let tag = statement.is(0, "truncate").then(|| Tag::Fixed("TRUNCATE".to_owned()));
     Ok(Rewritten { sql: edits.all(), ddl: true, tag, ..Rewritten::plain(source) })
-}
-
-/// The right to TRUNCATE is called DROP, and there is no CASCADE.
-fn privileges(statement: &Statement<'_>, edits: &mut Edits<'_, '_>) -> Result<(), SqlError> {
-    let on = (1..statement.len()).find(|index| statement.is(*index, "on")).unwrap_or(1);
-    for at in 1..on {
-        if statement.is_any(at, &["truncate", "references", "maintain"]) {
-            return Err(syntax(statement, at));
-        }
-        if statement.is(at, "drop") {
-            edits.replace(at..at + 1, "TRUNCATE");
-        }
-    }
-    if statement.is_any(statement.len() - 1, &["cascade", "restrict"]) {
-        return Err(syntax(statement, statement.len() - 1));
-    }
-    Ok(())
 }
 
 /// Makes one statement of several, which are done all or not at all.

@@ -15,6 +15,7 @@ pub mod lexer;
 pub mod names;
 mod needs;
 mod objects;
+mod privileges;
 mod queries;
 pub mod refusal;
 mod settings;

@@ -130,6 +130,15 @@ fn transactions_are_the_stand_ins_own_business() {
 }
 
 #[test]
+fn the_right_to_truncate_is_called_drop() {
+    assert_eq!(sql("REVOKE INSERT, DROP ON TABLE t FROM app"), "REVOKE INSERT, TRUNCATE ON TABLE t FROM app");
+    assert_eq!(code("GRANT TRUNCATE ON TABLE t TO app"), "42601");
+    assert_eq!(code("REVOKE INSERT ON TABLE t FROM app CASCADE"), "42601");
+    assert_eq!(code("CREATE SEQUENCE s CYCLE"), "0A000");
+    assert_eq!(sql("CREATE SEQUENCE s NO CYCLE"), "CREATE SEQUENCE s NO CYCLE");
+}
+
+#[test]
 fn locked_tables_keep_their_schema() {
     assert_eq!(code("ALTER TABLE locked ADD COLUMN b INT8"), "57000");
     assert_eq!(code("CREATE INDEX ON locked (a)"), "57000");

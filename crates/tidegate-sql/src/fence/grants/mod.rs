@@ -51,6 +51,8 @@ impl fmt::Display for Unrevoked {
     }
 }
 
+const GONE: [&str; 3] = ["42P01", "42704", "42703"];
+
 /// One privilege of a role. `column` is empty for the whole table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Grant {
@@ -86,7 +88,11 @@ pub async fn put_up_by_revoke(
 /// Gives back what was revoked, to roles and tables that are still there, and forgets it. May be repeated.
 pub async fn give_back(session: &Session, schema: &StateSchema, name: &MigrationName) -> Result<(), Problem> {
     for grants in by_statement(read(session, schema, name).await?) {
-        grant(session, &grants).await?;
+        if !grant(session, &grants).await? {
+            for one in &grants {
+                grant(session, std::slice::from_ref(one)).await?;
+            }
+        }
         forget(session, schema, name, &grants).await?;
     }
     Ok(())
@@ -101,32 +107,33 @@ pub async fn revoked(session: &Session, schema: &StateSchema, name: &MigrationNa
     Ok(row.await?.get::<_, i64>(0) > 0)
 }
 
-/// Groups what one statement can give back: one role's privileges on one table or column.
+/// Groups what one statement can give back: one privilege of one role, on any number of tables. At CockroachDB each
+/// statement is a change of the schema.
 fn by_statement(grants: Vec<Grant>) -> Vec<Vec<Grant>> {
-    let mut groups: BTreeMap<(TableName, String, String, bool), Vec<Grant>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String, String, bool), Vec<Grant>> = BTreeMap::new();
     for grant in grants {
-        let key = (grant.table.clone(), grant.column.clone(), grant.grantee.clone(), grant.grantable);
+        let key = (grant.grantee.clone(), grant.privilege.clone(), grant.column.clone(), grant.grantable);
         groups.entry(key).or_default().push(grant);
     }
     groups.into_values().collect()
 }
 
-async fn grant(session: &Session, grants: &[Grant]) -> Result<(), Problem> {
-    let Some(Grant { table, column, grantee, grantable, .. }) = grants.first() else { return Ok(()) };
+/// Returns false where one of the tables, or the role, is gone.
+async fn grant(session: &Session, grants: &[Grant]) -> Result<bool, Problem> {
+    let Some(Grant { column, grantee, privilege, grantable, .. }) = grants.first() else { return Ok(true) };
     let column = if column.is_empty() { String::new() } else { format!(" ({})", quote::identifier(column)) };
-    let privileges: Vec<String> = grants.iter().map(|grant| format!("{}{column}", grant.privilege)).collect();
+    let tables: Vec<String> = grants.iter().map(|grant| quote::table(&grant.table)).collect();
     let sql = format!(
-        "GRANT {} ON TABLE {} TO {}{}",
-        privileges.join(", "),
-        quote::table(table),
+        "GRANT {privilege}{column} ON TABLE {} TO {}{}",
+        tables.join(", "),
         quote::identifier(grantee),
         if *grantable { " WITH GRANT OPTION" } else { "" }
     );
     retry::repeatable(|| async {
         match session.batch_execute(&sql).await {
-            // The table or the role is gone: 42P01, 42704.
-            Err(error) if error.code().is_some_and(|state| ["42P01", "42704"].contains(&state.code())) => Ok(()),
-            other => other.map_err(failed(&format!("give back: {sql}"))),
+            // undefined_table, undefined_object, undefined_column.
+            Err(error) if error.code().is_some_and(|state| GONE.contains(&state.code())) => Ok(false),
+            other => other.map(|()| true).map_err(failed(&format!("give back: {sql}"))),
         }
     })
     .await
