@@ -39,11 +39,7 @@ impl SnapshotTaker {
             Dialect::Postgres => self.export().await?,
             Dialect::Cockroach => self.time().await?,
         };
-        if position.as_deref() == Some(at.to_string().as_str()) {
-            return Ok(snapshot);
-        }
-        let (what, found) = ("the target is not where it was held", position.as_deref().unwrap_or("nowhere"));
-        Err(Problem::bug("ST016", what, format!("it was held at {at}, and its checkpoint says {found}")))
+        verify(position.as_deref(), at).map(|()| snapshot)
     }
 
     /// Ends the transaction that keeps a snapshot, where one is needed.
@@ -69,14 +65,27 @@ impl SnapshotTaker {
         Ok((row.get(0), Snapshot::Exported(row.get(1))))
     }
 
-    /// The checkpoint is written in the transaction of the rows that it covers, so its time is theirs.
+    /// The time of the statement that reads the checkpoint. Not that of the checkpoint's own commit, which would leave out
+    /// what somebody else wrote since: a comparison is to see that.
     async fn time(&self) -> Result<(Option<String>, Snapshot), Problem> {
+        let (position, at) = self.read("cluster_logical_timestamp()::STRING").await?;
+        Ok((position, Snapshot::At(at)))
+    }
+
+    /// Returns when the checkpoint was committed, and with it the last rows that it covers (CockroachDB only). It stands at
+    /// exactly `at`.
+    pub async fn committed_at(&self, at: &Position) -> Result<Hlc, Problem> {
+        let (position, committed_at) = self.read("crdb_internal_mvcc_timestamp::STRING").await?;
+        verify(position.as_deref(), at).map(|()| committed_at)
+    }
+
+    async fn read(&self, time: &str) -> Result<(Option<String>, Hlc), Problem> {
+        let sql = self.sql(time);
         let asked = || failed("take a snapshot of the target");
-        let sql = self.sql("crdb_internal_mvcc_timestamp::STRING");
         let row = retry::repeatable(|| async { self.session.query_one(&sql, &[]).await.map_err(asked()) }).await?;
         let at = Hlc::from_str(row.get(1))
             .map_err(|error| Problem::bug("ST016", "the time of the checkpoint cannot be read", error.to_string()))?;
-        Ok((row.get(0), Snapshot::At(at)))
+        Ok((row.get(0), at))
     }
 
     fn sql(&self, snapshot: &str) -> String {
@@ -86,4 +95,12 @@ impl SnapshotTaker {
             self.key.condition()
         )
     }
+}
+
+fn verify(position: Option<&str>, at: &Position) -> Result<(), Problem> {
+    if position == Some(at.to_string().as_str()) {
+        return Ok(());
+    }
+    let (what, found) = ("the target is not where it was held", position.unwrap_or("nowhere"));
+    Err(Problem::bug("ST016", what, format!("it was held at {at}, and its checkpoint says {found}")))
 }

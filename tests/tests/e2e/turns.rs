@@ -20,7 +20,7 @@ fn cutover_and_failback_close_one_side_and_open_the_other() {
     let mut engine = migration.start_streaming();
     migration.source.sql("UPDATE item SET name = 'before' WHERE id <= 10");
     let plan = migration.run("cutover", &["--plan-only"]).expect_code(0);
-    assert!(plan.says("OPEN THE target"), "{}", plan.stdout);
+    assert!(plan.says("open the target"), "{}", plan.stdout);
     let turned = migration.run("cutover", &["--yes"]).expect_code(0);
     assert!(turned.says("certificate of cutover 2.1"), "{}", turned.stdout);
     engine.assert_running();

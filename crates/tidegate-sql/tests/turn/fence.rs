@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_model::TableName;
 use tidegate_sql::fence::{Blocker, give_up, let_through, not_owned, present, put_up, read_fence, take_down};
-use tidegate_sql::turn::begin;
+use tidegate_sql::turn::Book;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{Database, LIMIT, refusal, server};
@@ -115,7 +115,8 @@ async fn a_turn_given_up_before_its_fence_gets_none() {
     assert_eq!(database.put_up(&database.order("a", 1, &BOTH)).await.unwrap_err().code, "FN002");
     assert!(present(database.session(), &database.name, &names(&BOTH)).await.unwrap().fenced.is_empty());
     // The next turn has one, and whoever is late with the first does not take it over.
-    begin(database.session(), &database.schema, &database.name, 1, "b").await.unwrap();
+    let book = Book { session: database.session(), schema: &database.schema, name: &database.name };
+    book.set(1, None, "begun b").await.unwrap();
     database.fenced(&database.order("b", 1, &BOTH)).await;
     assert_eq!(database.put_up(&database.order("a", 1, &BOTH)).await.unwrap_err().code, "FN002");
     let row = read_fence(database.session(), &database.schema, &database.name).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use tidegate_model::{Position, Problem};
 use tidegate_pipeline::Gate;
 use tidegate_sql::fence::{self, Blocker, FenceOrder};
 use tidegate_sql::sequences;
-use tidegate_sql::snapshot::{Snapshot, SnapshotTaker};
+use tidegate_sql::snapshot::SnapshotTaker;
 use tidegate_sql::turn::{Opening, Recorded, StepState};
 use tokio::time::sleep;
 use tracing::info;
@@ -307,10 +307,8 @@ impl Turn<'_> {
         let key = self.flow(self.drained()).key()?;
         let checkpoint = tidegate_sql::state::read_checkpoint(&opening.session, &key).await?;
         let Some(at) = checkpoint.and_then(|checkpoint| checkpoint.position) else { return Ok(None) };
-        match SnapshotTaker::open(&opening.settings, &key).await?.take(&at).await? {
-            Snapshot::At(hlc) => Ok(Some(Position::cockroach(hlc).to_string())),
-            Snapshot::Exported(_) => Ok(None),
-        }
+        let committed_at = SnapshotTaker::open(&opening.settings, &key).await?.committed_at(&at).await?;
+        Ok(Some(Position::cockroach(committed_at).to_string()))
     }
 }
 
