@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// One value of a row, borrowed from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value<'a> {
     /// SQL NULL.
     Null,

@@ -120,6 +120,7 @@ impl SqlApplier {
             truncate_as: config.truncate_as,
             never_truncate: Arc::clone(&config.never_truncate),
             giant_transaction_bytes: config.giant_transaction_bytes,
+            unique_refused: Arc::default(),
         };
         let (planning, jobs) = PlanningThread::start(blueprint.clone(), config.batches_in_flight_max.max(1));
         let executor = Executor::new(config, blueprint, connection, at.clone(), jobs, Arc::clone(&shared));

@@ -1,10 +1,11 @@
 //! Planning on a thread of its own, so that it overlaps with the target's work.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tidegate_model::{Batch, Problem, TableRoute, Transaction};
+use tidegate_model::{Batch, Change, Changes, Problem, TableRoute, Transaction, Value};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -27,6 +28,8 @@ pub(super) struct Blueprint {
     pub(super) never_truncate: Arc<AtomicBool>,
     /// A transaction of more bytes than that is written in parts, on CockroachDB.
     pub(super) giant_transaction_bytes: u64,
+    /// Set once a folded batch was refused because of a unique value.
+    pub(super) unique_refused: Arc<AtomicBool>,
 }
 
 impl Blueprint {
@@ -44,9 +47,18 @@ impl Blueprint {
         self.dialect.is_cockroach() && transaction.changes.bytes() > self.giant_transaction_bytes
     }
 
+    /// Whether a transaction is like those that CockroachDB refuses folded: it writes a row more than once, as it must to
+    /// let two rows change a unique value between them. Found out beforehand it costs a transaction of its own; found out
+    /// by the refusal of a whole batch it costs that batch several times. Looked for only where it has happened.
+    fn moves_in_turns(&self, transaction: &Transaction) -> bool {
+        let looked_for = self.dialect.is_cockroach() && self.unique_refused.load(Ordering::Relaxed);
+        looked_for && writes_a_row_again(transaction)
+    }
+
     /// Makes jobs of a batch.
     fn jobs(&self, planner: &mut Planner, batch: Batch) -> Vec<Job> {
-        let jobs = Job::new(Arc::new(batch), Mode::Unplanned).cut(u64::MAX, |transaction| self.is_giant(transaction));
+        let alone = |transaction: &Transaction| self.is_giant(transaction) || self.moves_in_turns(transaction);
+        let jobs = Job::new(Arc::new(batch), Mode::Unplanned).cut(u64::MAX, alone);
         let planned = |job: Job| Job { mode: self.mode_of(planner, &job.batch), ..job };
         jobs.into_iter().map(planned).collect()
     }
@@ -57,9 +69,22 @@ impl Blueprint {
         match batch.transactions.as_slice() {
             [one] if self.is_giant(one) || (is_spooled(batch) && begun(one)) => Mode::Parts,
             _ if is_spooled(batch) => Mode::Slices,
+            [one] if self.moves_in_turns(one) => Mode::SourceOrder,
             _ => folded(planner, batch),
         }
     }
+}
+
+/// Returns whether a transaction updates one row more than once.
+fn writes_a_row_again(transaction: &Transaction) -> bool {
+    let Changes::Memory(changes) = &transaction.changes else { return false };
+    let mut updated = HashSet::new();
+    changes.iter().any(|change| {
+        let Change::Update { table, new, .. } = change else { return false };
+        let identity = table.columns.iter().enumerate().filter(|(_, column)| column.identity);
+        let key: Vec<Value<'_>> = identity.map(|(index, _)| new.row().value(index)).collect();
+        !key.is_empty() && !updated.insert((table.id, key))
+    })
 }
 
 /// The way into the thread. It ends when this is dropped.

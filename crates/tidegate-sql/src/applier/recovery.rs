@@ -1,6 +1,9 @@
 //! What follows from a batch that was not written: finding out what is durable, and how to go on.
 
+use std::sync::atomic::Ordering;
+
 use tidegate_model::Problem;
+use tokio_postgres::error::SqlState;
 use tracing::{debug, info, warn};
 
 use super::connection::Connection;
@@ -23,6 +26,11 @@ impl Executor {
         let refused = matches!(failure, Failure::Refused(_));
         let overtaken = matches!(failure, Failure::Overtaken);
         let too_large = matches!(failure, Failure::TooLarge(_));
+        if let Failure::Refused(error) = &failure
+            && error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+        {
+            self.blueprint.unique_refused.store(true, Ordering::Relaxed);
+        }
         let until = self.jobs.front().map(|job| job.batch.span.until.clone());
         self.measure(&failure);
         self.wait_after(failure).await?;

@@ -44,7 +44,7 @@ impl Engine {
         let logs = tempfile::Builder::new().prefix("tidegate-demo-").tempdir()?;
         let log = File::create(logs.path().join("log"))?;
         let mut command = tidegate("migrate", urls)?;
-        command.args(["--direction", "both", "--resolved-every", "200ms"]);
+        command.args(["--resolved-every", "200ms"]);
         let process = command.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
         Ok(Engine { urls: urls.clone(), process, logs })
     }
@@ -85,14 +85,11 @@ impl Engine {
         Ok(self.process.kill().await?)
     }
 
-    /// Asks the program to stop, and sees that it does so cleanly.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.process.id().context("tidegate migrate has ended already")?;
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        let exit = tokio::time::timeout(STEP_LIMIT, self.process.wait()).await.context("it does not stop")??;
+    /// Waits until the program has ended cleanly: there is nothing left to run.
+    pub async fn until_ended(mut self) -> anyhow::Result<()> {
+        let exit = tokio::time::timeout(STEP_LIMIT, self.process.wait()).await.context("it does not end")??;
         if !exit.success() {
-            bail!("tidegate migrate did not stop cleanly ({exit}):\n{}", std::fs::read_to_string(self.log())?);
+            bail!("tidegate migrate did not end cleanly ({exit}):\n{}", std::fs::read_to_string(self.log())?);
         }
         Ok(())
     }
@@ -114,13 +111,14 @@ pub async fn check(urls: &Urls) -> anyhow::Result<String> {
     Ok(format!("no critical finding, {} warnings, {} notices", count("warning"), count("notice")))
 }
 
-/// Runs `tidegate drain`.
-pub async fn drain(urls: &Urls) -> anyhow::Result<()> {
-    let output = tidegate("drain", urls)?.output().await?;
+/// Runs a command that prints JSON and has to succeed.
+pub async fn run(command: &str, arguments: &[&str], urls: &Urls) -> anyhow::Result<Value> {
+    let output = tidegate(command, urls)?.arg("--json").args(arguments).output().await?;
     if !output.status.success() {
-        bail!("tidegate drain failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("tidegate {command} failed ({}):\n{said}", output.status);
     }
-    Ok(())
+    json(&output)
 }
 
 /// Runs `tidegate status` and takes one stream of it; `None` while the migration does not exist yet.

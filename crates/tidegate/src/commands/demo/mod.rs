@@ -43,7 +43,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
 async fn story(args: &DemoArgs) -> anyhow::Result<bool> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    let told = Narrator::start();
+    let mut told = Narrator::start();
     told.say(format!("a shop moves from PostgreSQL to CockroachDB and back, under live traffic (seed {seed})"));
 
     let source = spawn_blocking(server).await??;
@@ -59,55 +59,55 @@ async fn story(args: &DemoArgs) -> anyhow::Result<bool> {
         shop::TABLES.len(),
     ));
 
-    let traffic = Traffic::start(&urls.source, 0, random.u64(..)).await?;
+    let traffic = Traffic::start([urls.source.clone(), shop::client_url(&urls.target)], random.u64(..)).await?;
     told.say(format!("{} clients place, ship, cancel and re-price orders from now on", traffic::CLIENTS));
     told.say(format!("tidegate check --direction both: {}", engine::check(&urls).await?));
     let mut engine = Engine::start(&urls).await?;
-    told.say("tidegate migrate --direction both: started");
+    told.say("tidegate migrate: started");
+    let began = Instant::now();
     let copied = engine.until_copied().await?;
-    told.say(format!("copied {} tables under one snapshot while the traffic went on", copied.tables));
+    let tables = copied.tables;
+    told.step("copy", began, format!("{tables} tables under one snapshot while the traffic went on"));
     engine.until_streaming(0).await?;
-    told.say("every change since the snapshot is applied: CockroachDB follows PostgreSQL");
+    told.step("catch up", began, "CockroachDB follows PostgreSQL");
 
     let part = args.duration.0 / 4;
     tokio::time::sleep(part + Duration::from_millis(random.u64(0..500))).await;
-    let (mut engine, kills) = (told.kill_and_start_again(engine, &urls, 0).await?, 1);
+    let began = Instant::now();
+    let engine = told.kill_and_start_again(engine, &urls).await?;
+    told.step("SIGKILL", began, "started again: it took over, read its checkpoint and caught up");
     tokio::time::sleep(part).await;
     told.say(format!("apply lag under traffic: {}", engine.status(0).await?.lag));
-    let there = told.stop(traffic).await?;
-    drain(&told, &urls).await?;
+    told.verify("verify", &urls).await?;
 
-    engine.until_streaming(1).await?;
-    let traffic = Traffic::start(&urls.target, 1, random.u64(..)).await?;
-    told.say("the clients write to CockroachDB from now on; PostgreSQL follows by a changefeed");
-    tokio::time::sleep(part + Duration::from_millis(random.u64(0..500))).await;
-    let (engine, kills) = (told.kill_and_start_again(engine, &urls, 1).await?, kills + 1);
+    told.turn("cutover", &urls, &traffic, 1).await?;
     tokio::time::sleep(part).await;
-    let back = told.stop(traffic).await?;
-    drain(&told, &urls).await?;
+    told.verify("verify, reversed", &urls).await?;
+
+    told.turn("failback", &urls, &traffic, 0).await?;
+    tokio::time::sleep(part).await;
+    let totals = told.stop(traffic).await?;
+    let began = Instant::now();
+    engine::run("drain", &[], &urls).await?;
+    told.step("drain", began, "everything committed is durable on the other side");
 
     let comparison = compare::databases(&urls, shop::TABLES).await?;
-    engine.stop().await?;
-    told.say("tidegate stopped cleanly by SIGTERM");
+    let began = Instant::now();
+    let finished = engine::run("finish", &["--yes"], &urls).await?;
+    let removed = finished["removed"].as_array().map_or(0, Vec::len);
+    told.step("finish", began, format!("{removed} things of tidegate removed from both sides"));
+    engine.until_ended().await?;
     cockroach.discard().await?;
-    print!("\n{comparison}\n");
+    print!("\n{}\n{comparison}\n", told.table());
     println!(
-        "{}: {} rows on both sides compared one by one, {} transactions there, {} back, {kills} SIGKILLs, {:.0} s",
+        "{}: {} rows on both sides compared one by one, {} transactions at PostgreSQL, {} at CockroachDB, {:.0} s",
         if comparison.equal() { "EQUAL" } else { "DIFFERENT" },
         comparison.rows(),
-        there.committed,
-        back.committed,
+        totals.committed[0],
+        totals.committed[1],
         told.started.elapsed().as_secs_f64(),
     );
     Ok(comparison.equal())
-}
-
-async fn drain(told: &Narrator, urls: &engine::Urls) -> anyhow::Result<()> {
-    let began = Instant::now();
-    engine::drain(urls).await?;
-    let took = began.elapsed().as_secs_f64();
-    told.say(format!("tidegate drain: everything committed so far is durable on the other side ({took:.1} s)"));
-    Ok(())
 }
 
 fn server() -> anyhow::Result<Server> {
@@ -116,36 +116,72 @@ fn server() -> anyhow::Result<Server> {
     server.context("a PostgreSQL server could not be started")
 }
 
-/// Says what happens, with the time since the beginning.
+/// Says what happens, with the time since the beginning, and keeps the steps for the table at the end.
 struct Narrator {
     started: Instant,
+    steps: Vec<(String, Duration, String)>,
 }
 
 impl Narrator {
     fn start() -> Self {
-        Narrator { started: Instant::now() }
+        Narrator { started: Instant::now(), steps: Vec::new() }
     }
 
-    /// Kills the engine in the middle of stream `stream`, and starts another one.
-    async fn kill_and_start_again(&self, engine: Engine, urls: &engine::Urls, stream: usize) -> anyhow::Result<Engine> {
-        let before = engine.status(stream).await?;
+    fn step(&mut self, name: &str, began: Instant, what: impl Into<String>) {
+        let (took, what) = (began.elapsed(), what.into());
+        self.say(format!("{name} ({:.1} s): {what}", took.as_secs_f64()));
+        self.steps.push((name.to_owned(), took, what));
+    }
+
+    /// Kills the engine in the middle of the stream, and starts another one.
+    async fn kill_and_start_again(&self, engine: Engine, urls: &engine::Urls) -> anyhow::Result<Engine> {
+        let before = engine.status(0).await?;
         engine.kill().await?;
         self.say(format!("SIGKILL in the middle of the stream, at {}", before.applied));
-        let killed = Instant::now();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let mut engine = Engine::start(urls).await?;
-        engine.until_streaming(stream).await?;
-        let took = killed.elapsed().as_secs_f64();
-        self.say(format!("started again: it took over, read its checkpoint and caught up, {took:.1} s after the kill"));
+        engine.until_streaming(0).await?;
         Ok(engine)
+    }
+
+    /// Compares both sides while both are being written.
+    async fn verify(&mut self, name: &str, urls: &engine::Urls) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let report = engine::run("verify", &[], urls).await?;
+        let tables = report["tables"].as_array().context("verify reports tables")?;
+        let rows: u64 = tables.iter().filter_map(|table| table["compared"].as_u64()).sum();
+        let verdict = report["verdict"].as_str().unwrap_or_default();
+        self.step(name, began, format!("{verdict}: {rows} rows compared under traffic"));
+        Ok(())
+    }
+
+    /// Turns, and waits until the clients write to the side that was opened.
+    async fn turn(&mut self, command: &str, urls: &engine::Urls, traffic: &Traffic, to: usize) -> anyhow::Result<()> {
+        traffic.longest_pause();
+        let (began, before) = (Instant::now(), traffic.committed(to));
+        let certificate = engine::run(command, &["--yes"], urls).await?;
+        until("the clients to go on", Duration::from_secs(60), || async {
+            Ok((traffic.committed(to) > before + 20).then_some(()))
+        })
+        .await?;
+        let blocked = certificate["write_blocked_ms"].as_u64().context("a certificate says how long")?;
+        let waited = certificate["resolved_wait_ms"].as_u64().unwrap_or(0);
+        let waited = if waited > 0 { format!(", {waited} ms of it for a resolved timestamp") } else { String::new() };
+        let pause = traffic.longest_pause().as_millis();
+        self.step(
+            command,
+            began,
+            format!("nothing could be written for {blocked} ms{waited}; the clients' longest pause was {pause} ms"),
+        );
+        Ok(())
     }
 
     async fn stop(&self, traffic: Traffic) -> anyhow::Result<traffic::Totals> {
         let totals = traffic.stop().await?;
+        let committed = totals.committed[0] + totals.committed[1];
         self.say(format!(
-            "traffic stopped: {} transactions committed ({:.0}/s), {} rolled back on purpose",
-            totals.committed,
-            totals.committed as f64 / totals.took.as_secs_f64(),
+            "traffic stopped: {committed} transactions committed ({:.0}/s), {} rolled back on purpose",
+            committed as f64 / totals.took.as_secs_f64(),
             totals.rolled_back,
         ));
         Ok(totals)
@@ -153,6 +189,15 @@ impl Narrator {
 
     fn say(&self, what: impl AsRef<str>) {
         println!("[{:5.1} s] {}", self.started.elapsed().as_secs_f64(), what.as_ref());
+    }
+
+    /// Returns the steps as a table.
+    fn table(&self) -> String {
+        let mut table = format!("{:<18}{:>9}  {}\n", "step", "seconds", "what");
+        for (name, took, what) in &self.steps {
+            table += &format!("{name:<18}{:>9.1}  {what}\n", took.as_secs_f64());
+        }
+        table
     }
 }
 

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use tidegate_connect::{Session, Settings};
+use tokio_postgres::error::SqlState;
 
 use super::engine::Urls;
 
@@ -122,7 +123,31 @@ pub async fn make(urls: &Urls) -> anyhow::Result<()> {
         let made = target.batch_execute(statement).await;
         made.with_context(|| format!("the shop's tables could not be made at the target: {statement}"))?;
     }
+    let tables: Vec<String> = TABLES.iter().map(|table| format!("shop.{table}")).collect();
+    // A server that is not ours may have it from an earlier demonstration.
+    let exists = |error: &tokio_postgres::Error| error.code() == Some(&SqlState::DUPLICATE_OBJECT);
+    match target.batch_execute(&format!("CREATE USER {ROLE}")).await {
+        Err(error) if !exists(&error) => return Err(error).context("the shop's clients got no role at the target"),
+        _ => {}
+    }
+    for statement in [
+        format!("GRANT USAGE ON SCHEMA shop TO {ROLE}"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE {} TO {ROLE}", tables.join(", ")),
+    ] {
+        let made = target.batch_execute(&statement).await;
+        made.with_context(|| format!("the shop's clients got no rights at the target: {statement}"))?;
+    }
     Ok(())
+}
+
+/// The role that the shop's clients have at CockroachDB: whoever is to be kept out there must not be an administrator.
+const ROLE: &str = "shop_app";
+
+/// Returns the URL by which the shop's clients connect to CockroachDB.
+pub fn client_url(target: &str) -> String {
+    let (scheme, rest) = target.split_once("://").unwrap_or(("cockroach", target));
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{ROLE}@{host}")
 }
 
 /// Counts the rows of all tables.

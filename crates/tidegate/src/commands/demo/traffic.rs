@@ -19,18 +19,26 @@ const FIRST_PURCHASE: i64 = 1_000_000_000;
 /// A pause between two transactions, so that the demo leaves the machine some air.
 const PAUSE: Duration = Duration::from_millis(4);
 
+/// What a side says that is closed: read only (PostgreSQL's fence), no privilege (CockroachDB's).
+const REFUSALS: [SqlState; 2] = [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::INSUFFICIENT_PRIVILEGE];
+/// How long a client that was refused waits before it tries the other side.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the traffic did.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Totals {
-    pub committed: u64,
+    pub committed: [u64; 2],
     pub rolled_back: u64,
     pub took: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    committed: AtomicU64,
+    /// By the side that they were committed at: the source, the target.
+    committed: [AtomicU64; 2],
     rolled_back: AtomicU64,
+    /// The longest time between two commits of a client since it was last asked for, in microseconds.
+    longest_pause_us: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -42,18 +50,22 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts the clients. Each round of traffic has purchase numbers of its own.
-    pub async fn start(url: &str, round: i64, seed: u64) -> anyhow::Result<Traffic> {
+    /// Starts the clients. `urls`: the source and the target, as the application connects to them. They begin at the
+    /// source, and go to the other side whenever the one they are at takes no writes.
+    pub async fn start(urls: [String; 2], seed: u64) -> anyhow::Result<Traffic> {
         let stop = CancellationToken::new();
         let counts = Arc::new(Counts::default());
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            let session = shop::session(url).await.context("a client of the shop could not connect")?;
+            let session = shop::session(&urls[0]).await.context("a client of the shop could not connect")?;
             let mut client = Client {
+                urls: urls.clone(),
+                side: 0,
                 session,
                 random: fastrand::Rng::with_seed(seed.wrapping_add(number)),
-                next_purchase: FIRST_PURCHASE * (round * CLIENTS as i64 + number as i64 + 1),
+                next_purchase: FIRST_PURCHASE * (number as i64 + 1),
                 counts: Arc::clone(&counts),
+                last_commit: Instant::now(),
             };
             let stop = stop.clone();
             clients.spawn(async move {
@@ -67,9 +79,14 @@ impl Traffic {
         Ok(Traffic { stop, clients, counts, started: Instant::now() })
     }
 
-    /// Returns the number of transactions committed so far.
-    pub fn committed(&self) -> u64 {
-        self.counts.committed.load(Ordering::Relaxed)
+    /// Returns the longest time between two commits of a client since this was last asked.
+    pub fn longest_pause(&self) -> Duration {
+        Duration::from_micros(self.counts.longest_pause_us.swap(0, Ordering::Relaxed))
+    }
+
+    /// Returns how many transactions were committed at a side so far.
+    pub fn committed(&self, side: usize) -> u64 {
+        self.counts.committed[side].load(Ordering::Relaxed)
     }
 
     /// Ends the traffic after the transactions under way.
@@ -79,7 +96,7 @@ impl Traffic {
             client?.context("a client of the shop failed")?;
         }
         Ok(Totals {
-            committed: self.committed(),
+            committed: [self.committed(0), self.committed(1)],
             rolled_back: self.counts.rolled_back.load(Ordering::Relaxed),
             took: self.started.elapsed(),
         })
@@ -88,10 +105,20 @@ impl Traffic {
 
 #[derive(Debug)]
 struct Client {
+    urls: [String; 2],
+    side: usize,
     session: Session,
     random: fastrand::Rng,
     next_purchase: i64,
     counts: Arc<Counts>,
+    last_commit: Instant,
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed,
+    /// The side that it was sent to takes no writes.
+    Refused,
 }
 
 impl Client {
@@ -106,22 +133,42 @@ impl Client {
             94..98 => self.change_of_mind(),
             _ => return self.roll_back().await,
         };
-        self.commit(&sql).await?;
-        self.counts.committed.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        match self.commit(&sql).await? {
+            Ended::Committed => {
+                self.counts.committed[self.side].fetch_add(1, Ordering::Relaxed);
+                let pause = self.last_commit.elapsed().as_micros() as u64;
+                self.counts.longest_pause_us.fetch_max(pause, Ordering::Relaxed);
+                self.last_commit = Instant::now();
+                Ok(())
+            }
+            Ended::Refused => self.go_to_the_other_side().await,
+        }
     }
 
     /// Runs a transaction, again for as long as the database asks for that.
-    async fn commit(&mut self, sql: &str) -> anyhow::Result<()> {
+    async fn commit(&mut self, sql: &str) -> anyhow::Result<Ended> {
         loop {
-            match self.session.batch_execute(&format!("BEGIN; {sql} COMMIT")).await {
-                Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {
-                    self.session.batch_execute("ROLLBACK").await?;
+            let Err(error) = self.session.batch_execute(&format!("BEGIN; {sql} COMMIT")).await else {
+                return Ok(Ended::Committed);
+            };
+            // A connection that is gone has no transaction either.
+            let _ = self.session.batch_execute("ROLLBACK").await;
+            match error.code() {
+                Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE => {
                     tokio::time::sleep(PAUSE * self.random.u32(1..10)).await;
                 }
-                done => return Ok(done?),
+                Some(code) if REFUSALS.contains(code) => return Ok(Ended::Refused),
+                _ => return Err(error.into()),
             }
         }
+    }
+
+    /// As an application does whose database says that it has moved.
+    async fn go_to_the_other_side(&mut self) -> anyhow::Result<()> {
+        tokio::time::sleep(REFUSED_PAUSE).await;
+        self.side = 1 - self.side;
+        self.session = shop::session(&self.urls[self.side]).await.context("a client could not connect again")?;
+        Ok(())
     }
 
     fn sku(&mut self) -> String {
@@ -220,8 +267,16 @@ impl Client {
 
     async fn roll_back(&mut self) -> anyhow::Result<()> {
         let sql = "BEGIN; INSERT INTO shop.audit VALUES (now(), 'rolled back', 1); ROLLBACK";
-        self.session.batch_execute(sql).await?;
-        self.counts.rolled_back.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        match self.session.batch_execute(sql).await {
+            Ok(()) => {
+                self.counts.rolled_back.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if error.code().is_some_and(|code| REFUSALS.contains(code)) => {
+                let _ = self.session.batch_execute("ROLLBACK").await;
+                self.go_to_the_other_side().await
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

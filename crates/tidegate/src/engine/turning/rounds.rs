@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_control::{Verdict, VerifySeen};
-use tidegate_model::Problem;
+use tidegate_model::{Problem, TableRoute};
 use tidegate_verify::{Options, TableReport, Verdict as Found};
 
 use super::super::fence::Fencing;
@@ -68,14 +68,8 @@ impl Rounds {
             self.verdict = Some(Verdict::Equal);
             let seconds = began.elapsed().as_secs_f64().max(0.001);
             self.keys_per_second = Some(((compared as f64 / seconds) as u64).max(1));
-            let left = seat.live().await.touched(|touched| {
-                routes
-                    .iter()
-                    .map(|route| touched.count(&route.map.source.name).map(|keys| keys as u64))
-                    .sum::<Option<u64>>()
-            });
-            self.keys_left = left.unwrap_or(u64::MAX);
-            let small = self.keys_left <= KEYS_FEW || self.keys_left >= left_before / 2 && touched.is_some();
+            self.keys_left = self.count_left(seat, &routes).await;
+            let small = self.keys_left <= KEYS_FEW || (self.keys_left >= left_before / 2 && rounds > 1);
             if rounds >= ROUNDS_MAX || small {
                 break;
             }
@@ -85,6 +79,17 @@ impl Rounds {
         Ok(
             json!({ "rounds": rounds, "keys_left": self.keys_left, "keys_per_second": self.keys_per_second, "rows": rows }),
         )
+    }
+
+    /// Counts the rows that would have to be compared now. A table without a key is compared as a whole.
+    async fn count_left(&self, seat: &Seat, routes: &[TableRoute]) -> u64 {
+        let live = seat.live().await;
+        let left = |route: &TableRoute| {
+            let name = &route.map.source.name;
+            let whole = || self.tables.get(&name.to_string()).map_or(u64::MAX, |report| report.compared);
+            live.touched(|touched| touched.count(name)).map_or_else(whole, |keys| keys as u64)
+        };
+        routes.iter().map(left).fold(0, u64::saturating_add)
     }
 
     /// Compares what was touched since the last round, inside the block. Returns how many keys of each table.
