@@ -21,6 +21,7 @@ mod preflight;
 mod run;
 mod streaming;
 mod upstream;
+mod way_back;
 
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub use postgres::Postgres;
 pub use preflight::{Preflight, Verdict, run as preflight};
 use run::Run;
 pub use upstream::Upstream;
+pub use way_back::told;
 
 /// How long the target may take to note that its owner has stopped, and why.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,6 +72,8 @@ pub struct Wishes {
     pub recopy: Vec<TableName>,
     /// Make the start point again and copy everything again.
     pub recreate_slot: bool,
+    /// Forget where the reverse stream is and begin it anew from now.
+    pub restart_reverse: bool,
     /// Put aside what changes rows of the target by itself.
     pub set_aside_triggers: bool,
     /// Restore that, and end.
@@ -83,7 +87,7 @@ pub struct Wishes {
 impl Wishes {
     /// Returns what is still to be done once a start point is there.
     fn that_last(self) -> Wishes {
-        Wishes { no_copy: None, recopy: Vec::new(), recreate_slot: false, ..self }
+        Wishes { no_copy: None, recopy: Vec::new(), recreate_slot: false, restart_reverse: false, ..self }
     }
 }
 
@@ -125,7 +129,9 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
         return restore_triggers(forward, &wishes, stop).await;
     }
     let reverse = Flow { stream: Stream::Reverse, ..forward };
-    let turned_on = Before::read(reverse).await.map_err(Failure::at_start)?.checkpoint.is_some();
+    let before = Before::read(reverse).await.map_err(Failure::at_start)?;
+    way_back::verify(migration, &wishes, &before).map_err(Failure::refused)?;
+    let turned_on = before.checkpoint.is_some();
     if wishes.both || turned_on {
         return Box::pin(run_both(forward, reverse, wishes, stop)).await;
     }
@@ -156,7 +162,14 @@ async fn run_both(
     let reverse_wishes =
         Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
     // Refusals of the reverse stream are told before anything is copied.
-    with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
+    let restart = forward_wishes.restart_reverse;
+    let first_wishes = Wishes { recreate_slot: restart, ..reverse_wishes.clone() };
+    let known = with_upstream!(reverse, upstream => ready(reverse, &upstream, &first_wishes).await);
+    let known = known.map_err(|failure| failure.told(reverse.stream))?;
+    if restart {
+        with_upstream!(forward, upstream => ready(forward, &upstream, &forward_wishes).await?);
+        way_back::forget(reverse, &known.before, &reverse_wishes, stop).await?;
+    }
     let boards =
         [forward, reverse].map(|flow| Board::new(StreamStatus::new(flow.stream.as_str(), StreamState::Copying)));
     let showing = tokio::spawn(display::show(boards.iter().map(Board::subscribe).collect()));
@@ -190,7 +203,8 @@ async fn run_flow(
     copied: &watch::Sender<bool>,
     stop: &CancellationToken,
 ) -> Result<Ended, Failure> {
-    let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await?);
+    let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await);
+    let ready = ready.map_err(|failure| failure.told(flow.stream))?;
     let ownership = install_and_take(flow, &ready.before, wishes, stop).await;
     let Some(ownership) = ownership.map_err(Failure::at_start)? else {
         return Ok(Ended { applied: ready.before.position() });
@@ -201,6 +215,7 @@ async fn run_flow(
         result = Box::pin(owned.run(flow, wishes, ready)) => result,
         displaced = ownership.displaced() => Err(displaced),
     };
+    let result = result.map_err(|problem| way_back::told(flow.stream, problem));
     board.change(|status| status.state = StreamState::Stopped);
     // A target that does not answer keeps nobody from stopping: the next owner finds this one gone.
     match timeout(RELEASE_TIMEOUT, ownership.release(result.as_ref().err())).await {

@@ -78,6 +78,9 @@ pub trait Upstream: Sync {
     /// Refuses what would lose, repeat or mix up rows. Nothing may be written before this has passed.
     fn verify(&self, before: &Before, wishes: &Wishes) -> impl Future<Output = Result<(), Problem>> + Send;
 
+    /// Returns the history that a stream which begins now belongs to, as the state keeps it.
+    fn identity(&self) -> impl Future<Output = Result<Value, Problem>> + Send;
+
     /// Makes the start point, once, or finds it again.
     fn start(
         &self,

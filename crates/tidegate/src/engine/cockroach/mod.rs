@@ -6,7 +6,7 @@ mod watch;
 
 use tidegate_model::{Finding, Hlc, Position, Problem, TableFilter, TableRoute};
 use tidegate_source_cockroach::copy::{CockroachCopySource, ReadConfig};
-use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, catalog, check, now};
+use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, catalog, check, history, now};
 use tidegate_sql::check::WantedTable;
 use tidegate_sql::copy::PlannedTable;
 
@@ -63,6 +63,10 @@ impl Upstream for Cockroach<'_> {
 
     async fn verify(&self, before: &Before, wishes: &Wishes) -> Result<(), Problem> {
         self.verify_before(before, wishes).await
+    }
+
+    async fn identity(&self) -> Result<serde_json::Value, Problem> {
+        Ok(as_stored(&history::identify(&self.0.from().session).await?))
     }
 
     async fn start(&self, run: &Run<'_>, planned: &[PlannedTable]) -> Result<Start<Begun>, Problem> {

@@ -82,6 +82,10 @@ impl Upstream for Postgres<'_> {
         self.verify_before(before, wishes).await
     }
 
+    async fn identity(&self) -> Result<Value, Problem> {
+        Ok(as_stored(&self.history().await?))
+    }
+
     async fn start(&self, run: &Run<'_>, planned: &[PlannedTable]) -> Result<Start<Begun>, Problem> {
         self.start_or_resume(run, planned).await
     }
