@@ -157,12 +157,31 @@ impl Decoder {
         if wrapped.mvcc.is_some_and(|mvcc| mvcc > updated) {
             return Err(MessageError::MvccAfterUpdated);
         }
-        match self.change(&table, &key, after, wrapped.before) {
+        let is_copy = wrapped.mvcc.is_some_and(|mvcc| mvcc < updated);
+        let change = self.change(&table, &key, after, wrapped.before);
+        match change.and_then(|change| self.verified(change, &table, wrapped.before.filter(|_| is_copy))) {
             Ok(change) => Ok(Message::Row(FeedRow { table, key: text, updated, mvcc: wrapped.mvcc, change })),
             Err(error) => {
                 let problem = error.problem(&table, &text, updated);
                 Ok(Message::Refused(Refusal { table, updated, problem }))
             }
+        }
+    }
+
+    /// Refuses the copy of a row that a schema change sends again with other values than it had: a copy is dropped, because
+    /// it may be older than what was sent before, and nothing else would tell these values. `before` is that of a copy.
+    fn verified(
+        &mut self,
+        change: RowChange,
+        table: &TableInfo,
+        before: Option<&RawValue>,
+    ) -> Result<RowChange, RowError> {
+        let (RowChange::Update { new, .. }, Some(before)) = (&change, before) else { return Ok(change) };
+        match self.row.read(table, before) {
+            Ok(old) if old == *new => Ok(change),
+            // Columns that came with the schema change are told by the row as it is now.
+            Err(RowError::MissingColumn(_)) => Ok(change),
+            Ok(_) | Err(_) => Err(RowError::Rewritten),
         }
     }
 

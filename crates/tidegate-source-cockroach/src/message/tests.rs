@@ -110,6 +110,21 @@ fn space_order_and_escapes_make_no_difference() {
 }
 
 #[test]
+fn a_schema_change_that_gives_rows_other_values_is_refused() {
+    let copy = |before: &str| {
+        format!(
+            r#"{{"after": {{"id": 1, "name": "b", "weight": 2}}, "before": {before}, "mvcc_timestamp": "1.0000000002", "updated": "{AT}"}}"#
+        )
+    };
+    for same in [r#"{"id": 1, "name": "b", "weight": 2}"#, r#"{"id": 1, "name": "b"}"#, "null"] {
+        assert!(row("dogs", "[1]", &copy(same)).is_copy(), "{same}");
+    }
+    for other in [r#"{"id": 1, "name": "a", "weight": 2}"#, r#"{"id": 1, "name": [], "weight": 2}"#] {
+        assert_eq!(refused("dogs", "[1]", &copy(other)).code, "CR108", "{other}");
+    }
+}
+
+#[test]
 fn resolved_timestamps_come_without_a_table() {
     for value in
         [r#"{"resolved":"1536344308033843000.0000000001"}"#, "{ \"resolved\" : \"1536344308033843000.0000000001\" }"]

@@ -92,7 +92,7 @@ impl Upstream for Cockroach<'_> {
         position: &Position,
         routes: &[TableRoute],
     ) -> Result<(CockroachSource, View), Problem> {
-        let tables = tables::of_routes(&self.0.from().session, routes).await?;
+        let tables = tables::of_routes(self.0, routes).await?;
         let mut config = self.config(tables);
         let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
         config.points = routes.iter().filter_map(point).collect();
