@@ -47,6 +47,9 @@ const DECODED_BYTES_MAX: u64 = 16 << 20;
 /// What is given out: events, or the end.
 type Outcome = Result<Vec<Event>, Problem>;
 
+/// Returns a number that changes as work is done.
+pub type Work = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// How to read a source.
 #[derive(Clone)]
 pub struct SourceConfig {
@@ -73,6 +76,10 @@ pub struct SourceConfig {
     pub resolved_silence_max: Duration,
     /// How often clock and checkpoint are compared.
     pub gauge_every: Duration,
+    /// How long a checkpoint that is older than the history that the source keeps may stand still.
+    pub stalled_max: Duration,
+    /// Returns a number that changes while the target is being written, also where the checkpoint cannot move yet.
+    pub work: Work,
     /// How often the tables' `gc.ttlseconds` are read.
     pub ttl_every: Duration,
 }
@@ -98,6 +105,9 @@ impl SourceConfig {
             resolved_every: Duration::from_millis(500),
             resolved_silence_max: Duration::from_secs(60),
             gauge_every: Duration::from_secs(1),
+            // Longer than an ordinary statement takes, and short beside any window.
+            stalled_max: Duration::from_secs(30),
+            work: Arc::new(|| 0),
             ttl_every: Duration::from_secs(60),
         }
     }

@@ -6,7 +6,7 @@ mod watch;
 
 use tidegate_model::{Finding, Hlc, Position, Problem, TableFilter, TableRoute};
 use tidegate_source_cockroach::copy::{CockroachCopySource, ReadConfig};
-use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, catalog, check, history, now};
+use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, Work, catalog, check, history, now};
 use tidegate_sql::check::WantedTable;
 use tidegate_sql::copy::PlannedTable;
 
@@ -91,9 +91,11 @@ impl Upstream for Cockroach<'_> {
         begun: &Begun,
         position: &Position,
         routes: &[TableRoute],
+        work: Work,
     ) -> Result<(CockroachSource, View), Problem> {
         let tables = tables::of_routes(self.0, routes).await?;
         let mut config = self.config(tables);
+        config.work = work;
         let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
         config.points = routes.iter().filter_map(point).collect();
         let source = CockroachSource::start(config, position.clone(), begun.history.clone()).await?;

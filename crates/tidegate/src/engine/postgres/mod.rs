@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tidegate_model::{Finding, Lsn, Position, Problem, TableFilter, TableRoute};
+use tidegate_source_cockroach::Work;
 use tidegate_source_postgres::check::{SLOT_OF_SOMEBODY, source_findings};
 use tidegate_source_postgres::copy::{PostgresCopySource, ReadConfig};
 use tidegate_source_postgres::{History, PostgresSource, SourceConfig, catalog, publication};
@@ -110,6 +111,7 @@ impl Upstream for Postgres<'_> {
         begun: &Begun,
         position: &Position,
         _routes: &[TableRoute],
+        _work: Work,
     ) -> Result<(PostgresSource, View), Problem> {
         let source = PostgresSource::start(self.config(run), position.clone(), begun.history.clone()).await?;
         let (received_from, spooled_bytes) = (source.received(), source.spooled_bytes());
