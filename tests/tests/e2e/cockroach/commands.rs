@@ -101,6 +101,20 @@ fn status_has_the_same_keys_in_both_directions() {
 }
 
 #[test]
+fn status_of_a_stopped_stream_says_how_long_the_source_still_keeps_its_history() {
+    let migration = Migration::from_cockroach("crdb_status_history");
+    migration.both(TABLE);
+    migration.start_streaming().stop();
+    let left = || {
+        let status = migration.run("status", &["--json"]).expect_code(0).json();
+        status["streams"][0]["history_seconds_left"].as_f64().unwrap_or_else(|| panic!("nothing is left: {status}"))
+    };
+    let before = left();
+    migration.source.sql("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 60");
+    assert!(before > 3_000.0 && left() <= 60.0, "{before} and {}", left());
+}
+
+#[test]
 fn cockroach_to_cockroach_is_refused() {
     let server = cockroach_server();
     let migration = Migration::between(&server, &server, "crdb_crdb");
