@@ -4,6 +4,7 @@ use tidegate_model::{Class, Problem};
 use tokio_postgres::Error;
 
 use super::exchange::Step;
+use super::refusal;
 use crate::dialect::Dialect;
 use crate::server_error;
 
@@ -37,7 +38,7 @@ pub(super) struct TooLarge {
 impl Failure {
     pub(super) fn of(dialect: Dialect, step: Step, error: Error) -> Self {
         if dialect.is_cockroach()
-            && let Some(failure) = of_cockroach(&error)
+            && let Some(failure) = of_cockroach(step, &error)
         {
             return failure;
         }
@@ -54,7 +55,7 @@ impl Failure {
 }
 
 /// What follows from an answer that only CockroachDB gives, or that means something else there.
-fn of_cockroach(error: &Error) -> Option<Failure> {
+fn of_cockroach(step: Step, error: &Error) -> Option<Failure> {
     let server = error.as_db_error()?;
     let describe = || server_error::describe(error);
     match cockroach_answer(server.code().code(), server.message()) {
@@ -62,6 +63,10 @@ fn of_cockroach(error: &Error) -> Option<Failure> {
         Answer::Unknown => Some(Failure::Interrupted(describe())),
         Answer::Stale => Some(Failure::Stale(describe())),
         Answer::TooLarge { for_good } => Some(Failure::TooLarge(TooLarge { reason: describe(), for_good })),
+        Answer::HalfDone => Some(Failure::Final(refusal::half_done(describe()))),
+        // Source order tells whether a row is the reason.
+        Answer::Uncoded if matches!(step, Step::Statement(_)) => None,
+        Answer::Uncoded => Some(Failure::Interrupted(describe())),
         Answer::Other => None,
     }
 }
@@ -75,6 +80,10 @@ enum Answer {
     TooLarge {
         for_good: bool,
     },
+    /// The rows are committed, and what was to be done to a table was not.
+    HalfDone,
+    /// It has no code.
+    Uncoded,
     Other,
 }
 
@@ -98,6 +107,8 @@ fn cockroach_answer(state: &str, message: &str) -> Answer {
         _ if says("restart transaction") => Answer::Conflict,
         _ if says("result is ambiguous") => Answer::Unknown,
         _ if says("cached plan must not change result type") => Answer::Stale,
+        "XXA00" => Answer::HalfDone,
+        server_error::UNCODED => Answer::Uncoded,
         _ => Answer::Other,
     }
 }
@@ -142,6 +153,12 @@ mod tests {
             ("57014", "query execution canceled due to statement timeout", for_now),
             ("57014", "query execution canceled", Answer::Other),
             ("0A000", "cached plan must not change result type", Answer::Stale),
+            (
+                "XXA00",
+                "transaction committed but schema change aborted with error: (23505): duplicate key value",
+                Answer::HalfDone,
+            ),
+            ("XXUUU", "failed to send RPC: no live nodes", Answer::Uncoded),
             ("23505", "duplicate key value violates unique constraint \"t_pkey\"", Answer::Other),
         ] {
             assert_eq!(cockroach_answer(state, message), answer, "{state} {message}");

@@ -60,6 +60,17 @@ pub(super) fn commit(position: &Position, error: Error) -> Problem {
     .caused_by(error)
 }
 
+/// Says that CockroachDB has committed the rows and the checkpoint of a batch, and not what its TRUNCATE was to do.
+pub(super) fn half_done(reason: String) -> Problem {
+    Problem::definite(
+        "AP067",
+        "the target committed a batch without the TRUNCATE that belongs to it",
+        reason,
+        "the checkpoint is past it, so that starting again does not repeat the TRUNCATE: copy the tables that the source \
+         emptied again (tidegate migrate --recopy TABLE), and choose --truncate-as delete, which is part of the transaction",
+    )
+}
+
 /// Says that a change is larger than the target takes, though it went there alone.
 pub(super) fn too_large(position: &Position, part: u64, reason: String) -> Problem {
     Problem::definite(
