@@ -23,8 +23,20 @@ pub(super) enum Failure {
     TooLarge(TooLarge),
     /// What was prepared is no longer what the server would prepare: all of it anew.
     Stale(String),
+    /// A change was refused because of a key of another row. What it needs may lie elsewhere in its source transaction.
+    Apart(Problem),
     /// Nothing helps.
     Final(Problem),
+}
+
+impl Failure {
+    /// Says of changes that are only a piece of their source transaction that the rest may hold what they need.
+    pub(super) fn of_piece(self, is_piece: bool) -> Self {
+        match self {
+            Failure::Final(problem) if is_piece && refusal::is_about_keys(&problem) => Failure::Apart(problem),
+            failure => failure,
+        }
+    }
 }
 
 /// What was too large.
