@@ -64,6 +64,9 @@ pub struct SourceConfig {
     /// The points of tables that were copied later than the stream began: what they were at or before it is not looked
     /// at, whatever columns they had.
     pub points: HashMap<RelationId, Hlc>,
+    /// Whether updates tell only the columns that they changed, where the table has a key: what the target's types cannot
+    /// hold exactly is then not written back to where it came from.
+    pub changed_only: bool,
     /// Where goes what does not fit into memory while it waits for its resolved timestamp.
     pub spool_dir: PathBuf,
     /// The most that may lie there. `None`: half of what is free there at the start.
@@ -98,6 +101,7 @@ impl SourceConfig {
             stream,
             tables: tables.into_iter().map(Into::into).collect(),
             points: HashMap::new(),
+            changed_only: false,
             spool_dir: std::env::temp_dir(),
             spool_bytes_max: None,
             memory_budget_bytes: 64 << 20,

@@ -87,7 +87,7 @@ impl Upstream for Cockroach<'_> {
 
     async fn source(
         &self,
-        _run: &Run<'_>,
+        run: &Run<'_>,
         begun: &Begun,
         position: &Position,
         routes: &[TableRoute],
@@ -96,6 +96,7 @@ impl Upstream for Cockroach<'_> {
         let tables = tables::of_routes(self.0, routes).await?;
         let mut config = self.config(tables);
         config.work = work;
+        config.changed_only = run.both;
         let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
         config.points = routes.iter().filter_map(point).collect();
         let source = CockroachSource::start(config, position.clone(), begun.history.clone()).await?;
