@@ -50,6 +50,18 @@ fn check_names_what_would_change_rows_of_the_target_by_itself() {
 }
 
 #[test]
+fn check_names_constraints_that_cockroach_cannot_defer() {
+    let migration = Migration::to_cockroach("crdb_deferrable");
+    migration.source.sql("CREATE TABLE t (id INT8 PRIMARY KEY, n INT8, CONSTRAINT t_n UNIQUE (n) DEFERRABLE)");
+    migration.target.sql("CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 UNIQUE)");
+    let found = migration.run("check", &["--json"]).expect_code(0).json();
+    let finding = found["findings"].as_array().into_iter().flatten().find(|finding| finding["code"] == "CK025");
+    let finding = finding.unwrap_or_else(|| panic!("nothing is said of it: {found}"));
+    assert!(finding["severity"] == "warning" && finding["subject"] == "public.t", "{finding}");
+    assert!(finding["what"].as_str().is_some_and(|what| what.contains("t_n")), "{finding}");
+}
+
+#[test]
 fn check_names_tables_and_columns_that_the_target_lacks() {
     let migration = Migration::to_cockroach("crdb_lacks");
     migration

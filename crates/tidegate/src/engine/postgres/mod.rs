@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tidegate_model::{Finding, Lsn, Position, Problem, TableFilter, TableRoute};
 use tidegate_source_cockroach::Work;
-use tidegate_source_postgres::check::{SLOT_OF_SOMEBODY, source_findings};
+use tidegate_source_postgres::check::{SLOT_OF_SOMEBODY, deferrable_findings, source_findings};
 use tidegate_source_postgres::copy::{PostgresCopySource, ReadConfig};
 use tidegate_source_postgres::{History, PostgresSource, SourceConfig, catalog, publication};
 use tidegate_sql::check::WantedTable;
@@ -59,6 +59,9 @@ impl Upstream for Postgres<'_> {
 
     async fn findings(&self, filter: &TableFilter, wishes: &Wishes) -> Result<Vec<Finding>, Problem> {
         let mut findings = source_findings(&self.0.from().settings, &self.0.migration.name, filter).await?;
+        if self.0.to().session.is_cockroach() {
+            findings.extend(deferrable_findings(&self.0.from().session, filter).await);
+        }
         findings.retain(|finding| !(wishes.recreate_slot && finding.code == SLOT_OF_SOMEBODY));
         Ok(findings)
     }
