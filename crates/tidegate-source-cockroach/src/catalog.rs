@@ -1,5 +1,6 @@
 //! The tables of the source, as its changefeed will tell them.
 
+mod carried;
 mod read;
 mod shape;
 
@@ -8,6 +9,7 @@ use tidegate_model::{ColumnName, Problem, RelationId, TableFilter, TableName};
 
 use crate::table::TableInfo;
 
+pub use carried::Present;
 pub(crate) use read::is_computed;
 
 /// A table that matches the filter, carried or not.
@@ -80,11 +82,6 @@ impl CatalogTable {
 /// never among them.
 pub async fn list_tables(session: &Session, filter: &TableFilter) -> Result<Vec<CatalogTable>, Problem> {
     Ok(list(session, filter).await?.tables)
-}
-
-/// Lists their identities and names only, which costs the server little: to be asked again and again.
-pub async fn list_names(session: &Session, filter: &TableFilter) -> Result<Vec<(RelationId, TableName)>, Problem> {
-    read::names(session, filter).await
 }
 
 /// What a database holds.

@@ -39,6 +39,7 @@ pub async fn source_findings(
     match catalog::list(&session, filter).await {
         Ok(listed) => {
             tables::judge(&listed, filter, &role, &mut findings);
+            findings.extend(tables::json_nulls(&listed, version, both_directions));
             let carried: Vec<&catalog::CatalogTable> = listed.tables.iter().filter(|t| t.is_carried()).collect();
             let names: Vec<TableName> = carried.iter().map(|table| table.name().clone()).collect();
             let rows = carried.iter().filter_map(|table| table.rows_estimated).sum();

@@ -42,6 +42,16 @@ pub enum GcLevel {
 }
 
 impl GcWindow {
+    /// Asks how much of the window of `tables` is used by a stream that stands at `checkpoint`, by the cluster's clock.
+    pub async fn read(
+        session: &Session,
+        tables: &[TableName],
+        checkpoint: &Position,
+        now: Hlc,
+    ) -> Result<GcWindow, Problem> {
+        Ok(Ttl::shortest(session, tables).await?.window(checkpoint, now))
+    }
+
     /// Returns how much is used.
     pub fn level(&self) -> GcLevel {
         match self.age_seconds {
@@ -66,6 +76,13 @@ pub(crate) struct Ttl {
 
 impl Ttl {
     const ASSUMED: Ttl = Ttl { seconds: TTL_SECONDS_DEFAULT, assumed: true };
+
+    /// Returns how much is used by a stream that stands at `checkpoint`.
+    pub(crate) fn window(self, checkpoint: &Position, now: Hlc) -> GcWindow {
+        let at = checkpoint.hlc().unwrap_or_default();
+        let age_seconds = now.wall.saturating_sub(at.wall) / 1_000_000_000;
+        GcWindow { ttl_seconds: self.seconds, ttl_assumed: self.assumed, age_seconds }
+    }
 
     /// Asks for the shortest `gc.ttlseconds` of the tables. What the server does not tell counts as its default.
     pub(crate) async fn shortest(session: &Session, tables: &[TableName]) -> Result<Ttl, Problem> {

@@ -31,6 +31,6 @@ pub mod window;
 
 pub use gc::{GcLevel, GcWindow, TTL_SECONDS_DEFAULT};
 pub use history::{History, now};
-pub use stream::{CockroachSource, Received, SourceConfig};
+pub use stream::{CockroachSource, Received, SourceConfig, Work};
 pub use table::TableInfo;
 pub use value::Kind;

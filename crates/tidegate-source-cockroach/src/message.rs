@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tidegate_model::{Hlc, OldRow, Problem, Row};
+use tidegate_model::{Hlc, OldRow, Problem, Row, SourceColumn, Value};
 
 use crate::table::{TableInfo, Tables};
 pub(crate) use problem::shown;
@@ -80,7 +80,7 @@ pub enum RowChange {
     Update {
         /// The row before.
         old: Option<Row>,
-        /// The row after.
+        /// The row after; of a decoder that tells changed columns only, the others are [`Value::Unchanged`].
         new: Row,
     },
     /// It is gone.
@@ -107,6 +107,7 @@ pub struct Decoder {
     tables: Tables,
     row: RowReader,
     texts: key::Texts,
+    changed_only: bool,
 }
 
 impl Decoder {
@@ -117,7 +118,13 @@ impl Decoder {
             tables: tables.into_iter().collect(),
             row: RowReader::default(),
             texts: key::Texts::default(),
+            changed_only: false,
         }
+    }
+
+    /// Makes updates of rows with a key tell only the columns that they changed, as far as the feed tells what the row was.
+    pub fn changed_only(self, changed_only: bool) -> Self {
+        Decoder { changed_only, ..self }
     }
 
     /// Takes a row of the feed's result: its columns `table` and `key`, NULL for a resolved timestamp, and `value`, as
@@ -157,12 +164,46 @@ impl Decoder {
         if wrapped.mvcc.is_some_and(|mvcc| mvcc > updated) {
             return Err(MessageError::MvccAfterUpdated);
         }
-        match self.change(&table, &key, after, wrapped.before) {
+        let is_copy = wrapped.mvcc.is_some_and(|mvcc| mvcc < updated);
+        let change = self.change(&table, &key, after, wrapped.before);
+        let change = change.and_then(|change| self.verified(change, &table, wrapped.before.filter(|_| is_copy)));
+        match change.map(|change| self.without_unchanged(change, &table, wrapped.before)) {
             Ok(change) => Ok(Message::Row(FeedRow { table, key: text, updated, mvcc: wrapped.mvcc, change })),
             Err(error) => {
                 let problem = error.problem(&table, &text, updated);
                 Ok(Message::Refused(Refusal { table, updated, problem }))
             }
+        }
+    }
+
+    /// Leaves out of an update what it did not change, where that is wanted and the row before is told.
+    fn without_unchanged(&mut self, change: RowChange, table: &TableInfo, before: Option<&RawValue>) -> RowChange {
+        let (true, RowChange::Update { old: None, new }, Some(before)) = (self.changed_only, &change, before) else {
+            return change;
+        };
+        // A row of before the table got its columns says nothing of them.
+        let Ok(old) = self.row.read(table, before) else { return change };
+        let columns = table.table.columns.iter().zip(old.values().zip(new.values()));
+        let value = |(column, (old, new)): (&SourceColumn, (Value<'_>, _))| {
+            if old == new && !column.identity { Value::Unchanged } else { new }
+        };
+        RowChange::Update { old: None, new: columns.map(value).collect() }
+    }
+
+    /// Refuses the copy of a row that a schema change sends again with other values than it had: a copy is dropped, because
+    /// it may be older than what was sent before, and nothing else would tell these values. `before` is that of a copy.
+    fn verified(
+        &mut self,
+        change: RowChange,
+        table: &TableInfo,
+        before: Option<&RawValue>,
+    ) -> Result<RowChange, RowError> {
+        let (RowChange::Update { new, .. }, Some(before)) = (&change, before) else { return Ok(change) };
+        match self.row.read(table, before) {
+            Ok(old) if old == *new => Ok(change),
+            // Columns that came with the schema change are told by the row as it is now.
+            Err(RowError::MissingColumn(_)) => Ok(change),
+            Ok(_) | Err(_) => Err(RowError::Rewritten),
         }
     }
 

@@ -47,6 +47,9 @@ const DECODED_BYTES_MAX: u64 = 16 << 20;
 /// What is given out: events, or the end.
 type Outcome = Result<Vec<Event>, Problem>;
 
+/// Returns a number that changes as work is done.
+pub type Work = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// How to read a source.
 #[derive(Clone)]
 pub struct SourceConfig {
@@ -61,6 +64,9 @@ pub struct SourceConfig {
     /// The points of tables that were copied later than the stream began: what they were at or before it is not looked
     /// at, whatever columns they had.
     pub points: HashMap<RelationId, Hlc>,
+    /// Whether updates tell only the columns that they changed, where the table has a key: what the target's types cannot
+    /// hold exactly is then not written back to where it came from.
+    pub changed_only: bool,
     /// Where goes what does not fit into memory while it waits for its resolved timestamp.
     pub spool_dir: PathBuf,
     /// The most that may lie there. `None`: half of what is free there at the start.
@@ -73,6 +79,10 @@ pub struct SourceConfig {
     pub resolved_silence_max: Duration,
     /// How often clock and checkpoint are compared.
     pub gauge_every: Duration,
+    /// How long a checkpoint that is older than the history that the source keeps may stand still.
+    pub stalled_max: Duration,
+    /// Returns a number that changes while the target is being written, also where the checkpoint cannot move yet.
+    pub work: Work,
     /// How often the tables' `gc.ttlseconds` are read.
     pub ttl_every: Duration,
 }
@@ -91,6 +101,7 @@ impl SourceConfig {
             stream,
             tables: tables.into_iter().map(Into::into).collect(),
             points: HashMap::new(),
+            changed_only: false,
             spool_dir: std::env::temp_dir(),
             spool_bytes_max: None,
             memory_budget_bytes: 64 << 20,
@@ -98,6 +109,9 @@ impl SourceConfig {
             resolved_every: Duration::from_millis(500),
             resolved_silence_max: Duration::from_secs(60),
             gauge_every: Duration::from_secs(1),
+            // Longer than an ordinary statement takes, and short beside any window.
+            stalled_max: Duration::from_secs(30),
+            work: Arc::new(|| 0),
             ttl_every: Duration::from_secs(60),
         }
     }

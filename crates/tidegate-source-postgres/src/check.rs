@@ -2,6 +2,7 @@
 //!
 //! A question that could not be answered is a finding of its own ([`Severity::Unknown`]), never a pass.
 
+mod deferrable;
 mod server;
 mod tables;
 
@@ -10,6 +11,8 @@ use tidegate_model::{Finding, MigrationName, Problem, Severity, TableFilter, Tab
 
 use crate::catalog::{self, CatalogTable};
 use crate::{publication, slot};
+
+pub use deferrable::deferrable_findings;
 
 const NOT_ANSWERED: &str = "CK022";
 /// The slot cannot be used as it is. No finding for a start that makes it again.

@@ -110,6 +110,11 @@ pub struct MigrateArgs {
     /// on a target that applications write to.
     #[arg(long, conflicts_with_all = ["no_copy", "recopy"])]
     pub recreate_slot: bool,
+    /// Begins the reverse stream anew from now. GIVES UP what the target has committed and the reverse stream has not
+    /// carried back: those rows stay at the target alone, so that both sides must be compared afterwards. The repair of a
+    /// reverse stream that cannot go on. With --recopy or --recreate-slot it also gives up those rows at the target.
+    #[arg(long)]
+    pub restart_reverse: bool,
     /// Which way rows go. "both" also carries back what applications write at the target, from the moment the copy is
     /// complete; the two sides must not write the same rows. Between PostgreSQL and CockroachDB. Once begun it goes on.
     #[arg(long, value_enum, value_name = "DIRECTION", default_value = "forward")]
@@ -119,7 +124,7 @@ pub struct MigrateArgs {
     #[arg(long)]
     pub set_aside_triggers: bool,
     /// Restores what --set-aside-triggers put aside, and ends: for the moment when the application moves in.
-    #[arg(long, conflicts_with_all = ["set_aside_triggers", "no_copy", "recopy", "recreate_slot"])]
+    #[arg(long, conflicts_with_all = ["set_aside_triggers", "no_copy", "recopy", "recreate_slot", "restart_reverse"])]
     pub restore_triggers: bool,
 }
 

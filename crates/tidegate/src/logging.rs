@@ -5,6 +5,10 @@ use std::io::{IsTerminal, Stderr, Write};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `TIDEGATE_LOG` says otherwise. The driver logs notices of servers as events of its own, without
+/// saying of which session, and ones that warn of nothing ("there is no transaction in progress").
+const DEFAULT: &str = "info,tokio_postgres=warn";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum LogFormat {
@@ -14,9 +18,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `TIDEGATE_LOG` sets the level, by default `info`; `tidegate_sql=debug` and the like work too.
+/// Starts logging. `TIDEGATE_LOG` sets the level, by default that of [`DEFAULT`]; `tidegate_sql=debug` and the like work too.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),

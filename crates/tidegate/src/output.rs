@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tidegate_model::{Finding, Problem, Severity};
+use tidegate_model::{Finding, Problem, Severity, Stream};
+
+use crate::engine;
 
 /// The exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,11 @@ impl Failure {
     /// A running pipeline stopped.
     pub fn stopped(problem: Problem) -> Self {
         Failure { problem, exit: Exit::Stopped }
+    }
+
+    /// Says it in the words of the user, for whom the source is what `--source` names.
+    pub fn told(self, stream: Stream) -> Self {
+        Failure { problem: engine::told(stream, self.problem), ..self }
     }
 
     /// Before anything runs: what may pass later (a server that is not reached) could not be told, the rest is a refusal.

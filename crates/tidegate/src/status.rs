@@ -1,6 +1,7 @@
 //! What `status` shows: written by the owner with every heartbeat, read by the command. Key names are a contract.
 
 use serde::{Deserialize, Serialize};
+use tidegate_model::Stream;
 
 use crate::output::ErrorJson;
 
@@ -90,6 +91,11 @@ pub struct StreamStatus {
 }
 
 impl StreamStatus {
+    /// Returns what the user calls the database that the stream reads.
+    pub fn reads(&self) -> &'static str {
+        if self.stream == Stream::Reverse.as_str() { "target" } else { "source" }
+    }
+
     /// A stream of which nothing else is known.
     pub fn new(stream: &str, state: StreamState) -> Self {
         StreamStatus {

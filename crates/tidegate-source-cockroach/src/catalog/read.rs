@@ -206,6 +206,11 @@ async fn types(session: &Session) -> Result<HashMap<(RelationId, String), Type>,
     Ok(rows.iter().map(read).collect())
 }
 
+/// Returns the OIDs of the types of all columns.
+pub(super) async fn type_oids(session: &Session) -> Result<HashMap<(RelationId, String), u32>, Problem> {
+    Ok(types(session).await?.into_iter().map(|(column, found)| (column, found.oid)).collect())
+}
+
 async fn keys(session: &Session) -> Result<HashMap<TableName, Vec<ColumnName>>, Problem> {
     let rows = session.query(statement::PRIMARY_KEYS, &[]).await.map_err(|error| Asked::new(ASKED).sql(error))?;
     let mut keys: HashMap<TableName, Vec<ColumnName>> = HashMap::new();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_connect::CockroachVersion;
 use tidegate_model::{Finding, Severity, TableFilter, TableName};
 
 use super::critical;
 use crate::catalog::{CatalogTable, Listed, Obstacle};
 use crate::statement::{identifier, table as quote};
+use crate::value::Kind;
 
 const NO_TABLES: &str = "CK139";
 const PATTERN_UNMATCHED: &str = "CK140";
@@ -17,6 +19,10 @@ const NO_SELECT: &str = "CK144";
 const NO_KEY: &str = "CK145";
 const LOCKED: &str = "CK146";
 const NOT_TABLES: &str = "CK147";
+const JSON_NULL: &str = "CK148";
+
+/// The first version whose feeds tell a JSON null from an SQL NULL.
+const JSON_NULL_SINCE: (u32, u32) = (24, 2);
 
 /// How many names a finding lists.
 const NAMES_MAX: usize = 5;
@@ -103,6 +109,24 @@ fn locked(tables: &[&CatalogTable]) -> Option<Finding> {
             format!("the definitions of {} tables are locked ({})", locked.len(), some(&locked)),
             "a changefeed is faster for it; a change of such a table has to unlock it first",
             "nothing; where a table has to be changed: ALTER TABLE ... SET (schema_locked = false)".to_owned(),
+        )
+    })
+}
+
+/// Before v24.2 a feed writes a JSON null as it writes an SQL NULL. With both directions the difference is lost where the
+/// row was written, too.
+pub(super) fn json_nulls(listed: &Listed, version: &CockroachVersion, both_directions: bool) -> Option<Finding> {
+    let has_json = |table: &&CatalogTable| table.is_carried() && table.info.kinds.contains(&Kind::Json);
+    let names: Vec<&TableName> = listed.tables.iter().filter(has_json).map(CatalogTable::name).collect();
+    (!names.is_empty() && !version.at_least(JSON_NULL_SINCE.0, JSON_NULL_SINCE.1)).then(|| Finding {
+        severity: if both_directions { Severity::Critical } else { Severity::Warning },
+        ..critical(
+            JSON_NULL,
+            format!("JSON null of {} tables would become NULL ({})", names.len(), some(&names)),
+            "changefeeds tell the two apart from v24.2 on (encode_json_value_null_as_object)",
+            "upgrade the cluster to v24.2, or leave out the tables where a column holds it: \
+             SELECT count(*) FROM ... WHERE column = 'null'"
+                .to_owned(),
         )
     })
 }
@@ -224,6 +248,22 @@ mod tests {
         let found = judged(vec![keyless], vec![sequence]);
         assert_eq!(found.iter().map(|f| f.code).collect::<Vec<_>>(), [NO_KEY, LOCKED, NOT_TABLES]);
         assert!(found.iter().all(|f| f.severity != Severity::Critical));
+    }
+
+    #[test]
+    fn json_null_is_told_from_null_by_newer_servers_only() {
+        let version = |major, minor| CockroachVersion { text: String::new(), major, minor, patch: 0 };
+        let with = |columns: &[(&str, &str)]| {
+            let info = crate::table::tests::table(1, "t", columns);
+            let info = TableInfo::new("bank", Arc::clone(&info.table), info.kinds.clone(), Vec::new(), Vec::new());
+            Listed { tables: vec![CatalogTable { info, ..table("t") }], others: Vec::new() }
+        };
+        let (json, plain) = (with(&[("*id", "INT8"), ("doc", "JSONB")]), with(&[("*id", "INT8")]));
+        let found = |listed, version: &CockroachVersion, both| json_nulls(listed, version, both).map(|f| f.severity);
+        assert_eq!(found(&json, &version(24, 1), false), Some(Severity::Warning));
+        assert_eq!(found(&json, &version(24, 1), true), Some(Severity::Critical));
+        assert_eq!(found(&json, &version(24, 2), true), None);
+        assert_eq!(found(&plain, &version(23, 1), true), None);
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub(super) enum RowError {
     KeyValue { column: ColumnName, error: ValueError },
     #[error("the table has no key at the target, and the feed does not tell rows as they were before")]
     NoOldRow,
+    #[error("a schema change gave it other values")]
+    Rewritten,
     #[error("it is larger than 4 GiB")]
     TooLarge,
 }
@@ -100,6 +102,17 @@ impl RowError {
                     shown(key)
                 ),
                 "the target was made for the columns that the table had; a changefeed tells no DDL",
+                format!("make the same change at the target, then copy the table again: --recopy {name}"),
+            ),
+            RowError::Rewritten => Problem::definite(
+                "CR108",
+                format!(
+                    "table \"{name}\" changed at the source: a schema change at {updated} gave other values to its rows, \
+                     first seen in the row with key {}",
+                    shown(key)
+                ),
+                "what a schema change sends again may be older than what was sent before, so it is not applied, and the \
+                 target would keep the old values",
                 format!("make the same change at the target, then copy the table again: --recopy {name}"),
             ),
             RowError::KeyLength { .. } | RowError::OtherKey { .. } => Problem::definite(

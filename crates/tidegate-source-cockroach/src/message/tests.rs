@@ -110,6 +110,49 @@ fn space_order_and_escapes_make_no_difference() {
 }
 
 #[test]
+fn where_it_is_wanted_only_changed_columns_are_told() {
+    let mut decoder = decoder().changed_only(true);
+    let mut change = |table: &str, key: &str, value: &str| {
+        let value = value.replace('@', AT);
+        match decoder.decode(Some(table.as_bytes()), Some(key.as_bytes()), value.as_bytes()).unwrap() {
+            Message::Row(row) => row.change,
+            other => panic!("{other:?}"),
+        }
+    };
+    let update = |new: [Value<'_>; 3]| RowChange::Update { old: None, new: new.into_iter().collect() };
+    let (a, b, one, two) = (Value::Text(b"a"), Value::Text(b"b"), Value::Text(b"1"), Value::Text(b"2"));
+    let images = |before: &str, after: &str| format!(r#"{{"after": {after}, "before": {before}, "updated": "@"}}"#);
+    let row = |name: &str, weight: &str| format!(r#"{{"id": 1, "name": "{name}", "weight": {weight}}}"#);
+    for (before, after, told) in [
+        (row("a", "2"), row("b", "2"), update([b, one, Value::Unchanged])),
+        (row("a", "null"), row("a", "2"), update([Value::Unchanged, one, two])),
+        (row("a", "2"), row("a", "null"), update([Value::Unchanged, one, Value::Null])),
+        (row("a", "2"), row("a", "2"), update([Value::Unchanged, one, Value::Unchanged])),
+        (r#"{"id": 1, "name": "a"}"#.to_owned(), row("a", "2"), update([a, one, two])),
+    ] {
+        assert_eq!(change("dogs", "[1]", &images(&before, &after)), told, "{before} {after}");
+    }
+    let keyless = images(r#"{"note": "a", "rowid": 9}"#, r#"{"note": "a", "rowid": 9}"#);
+    let same = values([Some("a")]);
+    assert_eq!(change("notes", "[9]", &keyless), RowChange::Update { old: Some(same.clone()), new: same });
+}
+
+#[test]
+fn a_schema_change_that_gives_rows_other_values_is_refused() {
+    let copy = |before: &str| {
+        format!(
+            r#"{{"after": {{"id": 1, "name": "b", "weight": 2}}, "before": {before}, "mvcc_timestamp": "1.0000000002", "updated": "{AT}"}}"#
+        )
+    };
+    for same in [r#"{"id": 1, "name": "b", "weight": 2}"#, r#"{"id": 1, "name": "b"}"#, "null"] {
+        assert!(row("dogs", "[1]", &copy(same)).is_copy(), "{same}");
+    }
+    for other in [r#"{"id": 1, "name": "a", "weight": 2}"#, r#"{"id": 1, "name": [], "weight": 2}"#] {
+        assert_eq!(refused("dogs", "[1]", &copy(other)).code, "CR108", "{other}");
+    }
+}
+
+#[test]
 fn resolved_timestamps_come_without_a_table() {
     for value in
         [r#"{"resolved":"1536344308033843000.0000000001"}"#, "{ \"resolved\" : \"1536344308033843000.0000000001\" }"]

@@ -56,7 +56,8 @@ impl Decoder {
         emitted: watch::Sender<Hlc>,
         received: watch::Sender<Received>,
     ) -> Self {
-        let messages = message::Decoder::new(Envelope::Wrapped { diff: true }, config.tables.iter().cloned());
+        let messages = message::Decoder::new(Envelope::Wrapped { diff: true }, config.tables.iter().cloned())
+            .changed_only(config.changed_only);
         let window = Window::new(*emitted.borrow(), spool.clone());
         let (tables, points) = (config.tables.iter().cloned().collect(), config.points.clone());
         Decoder { messages, tables, points, spool, window, last: from, emitted, received }

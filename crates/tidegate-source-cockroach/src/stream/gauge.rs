@@ -13,10 +13,6 @@ use super::{Received, SourceConfig};
 use crate::gc::{self, GcLevel, GcWindow, Ttl};
 use crate::history;
 
-/// How many looks in a row must find a checkpoint that is past the window and does not move. One that moves is on its
-/// way back, and stopping it would make a loss out of a delay.
-const LOOKS_PAST_MAX: u32 = 2;
-
 pub(super) struct Gauge {
     config: SourceConfig,
     tables: Vec<TableName>,
@@ -25,8 +21,41 @@ pub(super) struct Gauge {
     session: Option<Session>,
     ttl: Option<(Ttl, Instant)>,
     level: GcLevel,
-    /// The checkpoint at the last look that found it past the window, and how many looks found it there.
-    past: Option<(Position, u32)>,
+    stall: Stall,
+}
+
+/// For how long a checkpoint past the window has stood still. One that moves is on its way back, and so is one behind
+/// which rows are being written; stopping then would make a loss out of a delay.
+#[derive(Debug, Default)]
+struct Stall {
+    /// Where a stream began that was past the window already: that the server took this cursor is its own word that it
+    /// has everything, and if it has not, it says so.
+    taken_by_server: Option<Position>,
+    /// Whether anything was looked at.
+    looked: bool,
+    /// Where the checkpoint and the work at the target stand, and since when.
+    still: Option<(Position, u64, Instant)>,
+}
+
+impl Stall {
+    /// Takes a look at the checkpoint and returns for how long it has been lost.
+    fn look(&mut self, past: bool, checkpoint: &Position, work: u64, now: Instant) -> Duration {
+        if past && !self.looked {
+            self.taken_by_server = Some(checkpoint.clone());
+        }
+        self.looked = true;
+        if !past || self.taken_by_server.as_ref() == Some(checkpoint) {
+            self.still = None;
+            return Duration::ZERO;
+        }
+        match &self.still {
+            Some((at, done, since)) if at == checkpoint && *done == work => now.duration_since(*since),
+            _ => {
+                self.still = Some((checkpoint.clone(), work, now));
+                Duration::ZERO
+            }
+        }
+    }
 }
 
 impl Gauge {
@@ -37,7 +66,7 @@ impl Gauge {
     ) -> Self {
         let tables = config.tables.iter().map(|table| table.table.name.clone()).collect();
         let level = GcLevel::Normal;
-        Gauge { config, tables, acknowledged, received, session: None, ttl: None, level, past: None }
+        Gauge { config, tables, acknowledged, received, session: None, ttl: None, level, stall: Stall::default() }
     }
 
     /// Looks until the checkpoint has fallen out of the window. A server that cannot be asked is no reason to stop: the
@@ -75,8 +104,7 @@ impl Gauge {
         let ttl = self.ttl(&session).await?;
         self.session = Some(session);
         let checkpoint = self.acknowledged.borrow().clone();
-        let age = age_seconds(&checkpoint, now);
-        let window = GcWindow { ttl_seconds: ttl.seconds, ttl_assumed: ttl.assumed, age_seconds: age };
+        let window = ttl.window(&checkpoint, now);
         self.received.send_modify(|received| {
             received.now = Some(now);
             received.gc = Some(window);
@@ -109,25 +137,46 @@ impl Gauge {
             }
             self.level = level;
         }
-        if level != GcLevel::Past {
-            self.past = None;
-            return None;
-        }
-        // Far behind, and still on the way to the first resolved timestamp: the checkpoint cannot have moved yet.
-        let catching_up = self.received.borrow().resolved.is_none();
-        let looks = match &self.past {
-            Some((before, looks)) if *before == checkpoint && !catching_up => looks + 1,
-            _ => 1,
-        };
-        if looks >= LOOKS_PAST_MAX {
-            return Some(gc::checkpoint_passed(&self.config.name, &checkpoint, window, now));
-        }
-        self.past = Some((checkpoint, looks));
-        None
+        let past = level == GcLevel::Past;
+        let stalled = self.stall.look(past, &checkpoint, (self.config.work)(), Instant::now());
+        // Still on the way to the first resolved timestamp: the checkpoint cannot have moved yet.
+        let begun = self.received.borrow().resolved.is_some();
+        let lost = past && begun && stalled >= self.config.stalled_max;
+        lost.then(|| gc::checkpoint_passed(&self.config.name, &checkpoint, window, now))
     }
 }
 
-fn age_seconds(checkpoint: &Position, now: Hlc) -> u64 {
-    let at = checkpoint.hlc().unwrap_or_default();
-    now.wall.saturating_sub(at.wall) / 1_000_000_000
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(wall: u64) -> Position {
+        Position::cockroach(Hlc { wall, logical: 0 })
+    }
+
+    #[test]
+    fn only_a_target_that_does_nothing_has_lost_its_checkpoint() {
+        let start = Instant::now();
+        let second = |seconds| start + Duration::from_secs(seconds);
+        let mut stall = Stall::default();
+        assert_eq!(stall.look(false, &at(1), 0, second(0)), Duration::ZERO);
+        assert_eq!(stall.look(true, &at(1), 0, second(10)), Duration::ZERO, "just now");
+        assert_eq!(stall.look(true, &at(1), 0, second(25)), Duration::from_secs(15));
+        assert_eq!(stall.look(true, &at(1), 5_000, second(40)), Duration::ZERO, "rows are written");
+        assert_eq!(stall.look(true, &at(1), 5_000, second(45)), Duration::from_secs(5));
+        assert_eq!(stall.look(true, &at(2), 5_000, second(50)), Duration::ZERO, "it has moved");
+        assert_eq!(stall.look(false, &at(3), 5_000, second(90)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_start_behind_the_window_is_left_to_the_server() {
+        let start = Instant::now();
+        let second = |seconds| start + Duration::from_secs(seconds);
+        let mut stall = Stall::default();
+        for seconds in [0, 100, 10_000] {
+            assert_eq!(stall.look(true, &at(1), 0, second(seconds)), Duration::ZERO);
+        }
+        assert_eq!(stall.look(true, &at(2), 0, second(10_001)), Duration::ZERO);
+        assert_eq!(stall.look(true, &at(2), 0, second(10_041)), Duration::from_secs(40), "that was its chance");
+    }
 }

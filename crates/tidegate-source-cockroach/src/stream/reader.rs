@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::decoder::Input;
 use super::watchdog::Watchdog;
 use super::{Received, SourceConfig, refusal};
+use crate::catalog::Present;
 use crate::history::{self, History};
 use crate::queue::{Closed, Giver};
 use crate::statement::Changefeed;
@@ -146,7 +147,23 @@ impl Reader {
         let session = Session::connect(&self.config.settings, &self.config.application_name("feed")).await?;
         let at = Position::cockroach(self.cursor());
         history::verify(&session, &self.config.name, &self.history, &at, &self.tables).await?;
+        self.verify_tables(&session).await?;
         Ok(session)
+    }
+
+    /// Refuses tables that are not those of the stream any more. What was dropped the server refuses by itself.
+    async fn verify_tables(&self, session: &Session) -> Result<(), Problem> {
+        let carried = self.config.tables.iter().map(|table| &*table.table);
+        Present::read(session).await?.verify(&self.config.name, carried).map(drop)
+    }
+
+    /// The names were resolved when the feed was made: what was exchanged just before is seen now. The session of the
+    /// feed can answer nothing else.
+    async fn verify_opened(&self) -> Result<(), Problem> {
+        let session = Session::connect(&self.config.settings, &self.config.application_name("opened")).await?;
+        let verified = self.verify_tables(&session).await;
+        session.close().await;
+        verified
     }
 
     /// Where the next feed begins. The decoder may be further when the feed's first rows reach it, and drops what it
@@ -178,6 +195,13 @@ impl Reader {
                 Err(error) => return refusal::interrupted(&self.config.name, cursor, error).into(),
             },
         };
+        let verified = tokio::select! {
+            () = self.stop.cancelled() => return Ended::Stopped,
+            verified = self.verify_opened() => verified,
+        };
+        if let Err(problem) = verified {
+            return problem.into();
+        }
         info!(%cursor, tables = self.tables.len(), server = %version, "changefeed opened");
         if let Err(ended) = self.give(Input::Connected, 0).await {
             return ended;

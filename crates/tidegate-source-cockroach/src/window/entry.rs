@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_model::{Change, Hlc, NewRow, OldRow, RelationId, SourceTable};
+use tidegate_model::{Change, Hlc, NewRow, OldRow, RelationId, Row, SourceTable, Value};
 
 use crate::message::RowChange;
 
@@ -43,14 +43,14 @@ impl Entry {
         match (&mut self.change, other.change) {
             (RowChange::Insert(a), RowChange::Insert(b)) => *a == b,
             (RowChange::Update { old: a_old, new: a }, RowChange::Update { old: b_old, new: b }) => {
-                *a == b && (!carries_old_rows || *a_old == b_old)
+                agree(a, &b) && (!carries_old_rows || *a_old == b_old)
             }
             (RowChange::Insert(a), update @ RowChange::Update { .. }) => {
-                let same = matches!(&update, RowChange::Update { new, .. } if new == a);
+                let same = matches!(&update, RowChange::Update { new, .. } if agree(new, a));
                 self.change = update;
                 same
             }
-            (RowChange::Update { new: a, .. }, RowChange::Insert(b)) => *a == b,
+            (RowChange::Update { new: a, .. }, RowChange::Insert(b)) => agree(a, &b),
             (RowChange::Delete(a), RowChange::Delete(b)) => !carries_old_rows || *a == b,
             _ => false,
         }
@@ -62,12 +62,18 @@ impl Entry {
         match self.change {
             RowChange::Insert(new) => Some(Change::Insert { table, new }),
             RowChange::Update { old, new } => {
-                Some(Change::Update { table, old: old.map(OldRow::Full), new: NewRow::Full(new) })
+                Some(Change::Update { table, old: old.map(OldRow::Full), new: NewRow::from(new) })
             }
             RowChange::Delete(old) => Some(Change::Delete { table, old }),
             RowChange::Nothing => None,
         }
     }
+}
+
+/// Whether two tellings of one row agree. What the one took for unchanged the other may tell.
+fn agree(one: &Row, other: &Row) -> bool {
+    let same = |(one, other)| one == other || [one, other].contains(&Value::Unchanged);
+    one.len() == other.len() && one.values().zip(other.values()).all(same)
 }
 
 impl PartialEq for Entry {

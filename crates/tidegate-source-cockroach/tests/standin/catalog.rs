@@ -45,8 +45,10 @@ async fn tables_are_listed_as_a_feed_tells_them() {
     assert_eq!(bare.info.key.iter().map(|column| &*column.name).collect::<Vec<_>>(), ["rowid"]);
 
     let filter = TableFilter::new(&["o*".to_owned()], &[], "tidegate").unwrap();
-    let names = catalog::list_names(&fixture.session, &filter).await.unwrap();
-    assert_eq!(names, [(one.id(), name("one"))]);
+    let present = catalog::Present::read(&fixture.session).await.unwrap();
+    assert_eq!(present.matching(&filter), [(one.id(), name("one"))]);
+    let mapped = tables.iter().map(|table| &*table.info.table);
+    assert_eq!(present.verify(&fixture.name, mapped).unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

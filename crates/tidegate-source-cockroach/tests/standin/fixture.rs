@@ -79,6 +79,7 @@ impl Fixture {
         SourceConfig {
             resolved_every: Duration::from_millis(20),
             gauge_every: Duration::from_millis(50),
+            stalled_max: Duration::from_millis(500),
             ttl_every: Duration::from_millis(50),
             ..SourceConfig::new(settings, name, Stream::Reverse, self.tables().await)
         }

@@ -1,9 +1,11 @@
 //! The garbage collection window: the alarm, the stop, and the refusal of what is past it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate_model::{Class, Source};
-use tidegate_source_cockroach::{CockroachSource, GcLevel};
+use tidegate_source_cockroach::{CockroachSource, GcLevel, SourceConfig, Work};
 use tokio::time::timeout;
 
 use crate::fixture::{Fixture, LIMIT, SHARED, next, own, take_rows, take_watermark, until};
@@ -43,6 +45,26 @@ async fn a_checkpoint_that_moves_is_never_stopped() {
         assert_ne!(level(&source), Some(GcLevel::Past));
     }
     assert_eq!(source.received().borrow().ended, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_works_is_not_stopped() {
+    let fixture = Fixture::new(&SHARED, "working").await;
+    fixture.execute("ALTER TABLE public.t CONFIGURE ZONE USING gc.ttlseconds = 1").await;
+    let (done, halted) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+    let halts = Arc::clone(&halted);
+    let work: Work = Arc::new(move || done.fetch_add(u64::from(!halts.load(Ordering::Relaxed)), Ordering::Relaxed));
+    let config = SourceConfig { work, ..fixture.config().await };
+    let now = tidegate_model::Position::cockroach(fixture.now().await);
+    let working = CockroachSource::start(config, now, fixture.history.clone()).await.unwrap();
+    until("the window is measured", || async { level(&working) == Some(GcLevel::Normal) }).await;
+    until("it is past", || async { level(&working) == Some(GcLevel::Past) }).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(working.received().borrow().ended, None);
+    // It stands still.
+    halted.store(true, Ordering::Relaxed);
+    let mut working = working;
+    assert_eq!(timeout(LIMIT, working.failed()).await.expect("the stream stops").code, "CR011");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

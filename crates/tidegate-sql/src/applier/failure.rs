@@ -4,6 +4,7 @@ use tidegate_model::{Class, Problem};
 use tokio_postgres::Error;
 
 use super::exchange::Step;
+use super::refusal;
 use crate::dialect::Dialect;
 use crate::server_error;
 
@@ -22,8 +23,20 @@ pub(super) enum Failure {
     TooLarge(TooLarge),
     /// What was prepared is no longer what the server would prepare: all of it anew.
     Stale(String),
+    /// A change was refused because of a key of another row. What it needs may lie elsewhere in its source transaction.
+    Apart(Problem),
     /// Nothing helps.
     Final(Problem),
+}
+
+impl Failure {
+    /// Says of changes that are only a piece of their source transaction that the rest may hold what they need.
+    pub(super) fn of_piece(self, is_piece: bool) -> Self {
+        match self {
+            Failure::Final(problem) if is_piece && refusal::is_about_keys(&problem) => Failure::Apart(problem),
+            failure => failure,
+        }
+    }
 }
 
 /// What was too large.
@@ -37,7 +50,7 @@ pub(super) struct TooLarge {
 impl Failure {
     pub(super) fn of(dialect: Dialect, step: Step, error: Error) -> Self {
         if dialect.is_cockroach()
-            && let Some(failure) = of_cockroach(&error)
+            && let Some(failure) = of_cockroach(step, &error)
         {
             return failure;
         }
@@ -54,7 +67,7 @@ impl Failure {
 }
 
 /// What follows from an answer that only CockroachDB gives, or that means something else there.
-fn of_cockroach(error: &Error) -> Option<Failure> {
+fn of_cockroach(step: Step, error: &Error) -> Option<Failure> {
     let server = error.as_db_error()?;
     let describe = || server_error::describe(error);
     match cockroach_answer(server.code().code(), server.message()) {
@@ -62,6 +75,10 @@ fn of_cockroach(error: &Error) -> Option<Failure> {
         Answer::Unknown => Some(Failure::Interrupted(describe())),
         Answer::Stale => Some(Failure::Stale(describe())),
         Answer::TooLarge { for_good } => Some(Failure::TooLarge(TooLarge { reason: describe(), for_good })),
+        Answer::HalfDone => Some(Failure::Final(refusal::half_done(describe()))),
+        // Source order tells whether a row is the reason.
+        Answer::Uncoded if matches!(step, Step::Statement(_)) => None,
+        Answer::Uncoded => Some(Failure::Interrupted(describe())),
         Answer::Other => None,
     }
 }
@@ -75,6 +92,10 @@ enum Answer {
     TooLarge {
         for_good: bool,
     },
+    /// The rows are committed, and what was to be done to a table was not.
+    HalfDone,
+    /// It has no code.
+    Uncoded,
     Other,
 }
 
@@ -98,6 +119,8 @@ fn cockroach_answer(state: &str, message: &str) -> Answer {
         _ if says("restart transaction") => Answer::Conflict,
         _ if says("result is ambiguous") => Answer::Unknown,
         _ if says("cached plan must not change result type") => Answer::Stale,
+        "XXA00" => Answer::HalfDone,
+        server_error::UNCODED => Answer::Uncoded,
         _ => Answer::Other,
     }
 }
@@ -142,6 +165,12 @@ mod tests {
             ("57014", "query execution canceled due to statement timeout", for_now),
             ("57014", "query execution canceled", Answer::Other),
             ("0A000", "cached plan must not change result type", Answer::Stale),
+            (
+                "XXA00",
+                "transaction committed but schema change aborted with error: (23505): duplicate key value",
+                Answer::HalfDone,
+            ),
+            ("XXUUU", "failed to send RPC: no live nodes", Answer::Uncoded),
             ("23505", "duplicate key value violates unique constraint \"t_pkey\"", Answer::Other),
         ] {
             assert_eq!(cockroach_answer(state, message), answer, "{state} {message}");

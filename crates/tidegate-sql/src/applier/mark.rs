@@ -1,12 +1,12 @@
-//! How transactions that we apply to PostgreSQL are marked as ours, so that the reader of that database, in the other
-//! direction, does not send them back.
+//! How transactions that we apply are marked as ours, so that the reader of that database, in the other direction, does
+//! not send them back. CockroachDB has a setting for it; the rest is about PostgreSQL.
 //!
 //! Where the role may, the session runs under a replication origin of the migration. Every transaction begins with a
 //! logical message as well: of a large transaction the server takes the origin from the first thing that it decodes,
 //! and one that begins with TRUNCATE has none there. The message needs no right that is not given to everyone, and
 //! costs a hundred bytes of WAL for each batch.
 
-use tidegate_connect::Session;
+use tidegate_connect::{Server, Session};
 use tidegate_model::{MESSAGE_PREFIX, MigrationName, Problem};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
@@ -21,6 +21,16 @@ const ORIGINS_MAX: u32 = 4;
 
 const NEXT: &str = "grant EXECUTE on pg_logical_emit_message (which everyone has by default), or on \
                     pg_replication_origin_create and pg_replication_origin_session_setup, to the role of the URL";
+
+/// The release of CockroachDB that first knew `disable_changefeed_replication`.
+const HIDES_SINCE: (u32, u32) = (24, 1);
+
+/// Returns SQL text that keeps what a session of CockroachDB writes out of changefeeds, for every session that writes
+/// rows; `None` where the server cannot do that. A server that can must not refuse it.
+pub fn hide_from_feeds(server: &Server) -> Option<&'static str> {
+    let Server::Cockroach(version) = server else { return None };
+    version.at_least(HIDES_SINCE.0, HIDES_SINCE.1).then_some("SET disable_changefeed_replication = true")
+}
 
 /// By what the transactions of a session are recognised.
 #[derive(Clone, Debug)]

@@ -51,7 +51,7 @@ use planning::{Blueprint, PlanningThread};
 use progress::Shared;
 
 pub use crate::plan::TruncateAs;
-pub use mark::Mark;
+pub use mark::{Mark, hide_from_feeds};
 pub use progress::{ApplyProgress, Giant};
 
 /// Default of [`ApplierConfig::giant_transaction_bytes`]: what CockroachDB takes as one command if nobody has set

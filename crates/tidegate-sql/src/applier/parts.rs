@@ -14,12 +14,13 @@ use super::exchange::{Exchange, Step};
 use super::failure::{Failure, TooLarge};
 use super::planning::Blueprint;
 use super::progress::{Giant, Shared};
-use super::reading::{SLICE, Slice, part_done, slices};
-use super::single_file::{self, Head};
-use super::{refusal, size::Size};
+use super::reading::{SLICE, Slice, TOGETHER, part_done, slices};
+use super::single_file::Head;
+use super::{refusal, size::Size, ways};
 use crate::plan::{Plan, SliceLimit};
 
-/// Writes a batch of one source transaction. What was written of it when it fails is durable, and told.
+/// Writes a batch of one source transaction. What was written of it when it fails is durable, and told. Where a part is
+/// refused because of a key that a later part may free or bring, the rest is written in parts that are much larger.
 pub(super) async fn write_batch(
     connection: &mut Connection,
     batch: &Arc<Batch>,
@@ -31,9 +32,6 @@ pub(super) async fn write_batch(
         let problem = Problem::bug("AP061", "a batch without transactions was to be written in parts", "it is empty");
         return Err(Failure::Final(problem));
     };
-    let changes = size.rows_max().map_or(SLICE.changes, |max| max.min(SLICE.changes));
-    let mut slices = slices(batch, blueprint, SliceLimit { changes, ..SLICE });
-    let (position, committed_at) = (transaction.position.clone(), transaction.committed_at);
     let mut parts = Parts {
         connection,
         blueprint,
@@ -41,35 +39,26 @@ pub(super) async fn write_batch(
         until: batch.span.until.clone(),
         after: batch.span.after.clone(),
         part: part_done(batch, transaction),
-        position,
-        committed_at,
+        position: transaction.position.clone(),
+        committed_at: transaction.committed_at,
     };
     info!(position = %parts.position, bytes = transaction.changes.bytes(), from = parts.part, "writing a transaction in parts");
-    let mut ended = false;
-    while let Some(slice) = slices.recv().await {
-        let slice = slice?;
-        let (rows, alone) = (slice.changes.len() as u64, slice.changes.len() == 1);
-        ended = slice.last;
-        match parts.write(slice).await {
-            Ok(()) => size.grow(rows),
-            Err(Failure::TooLarge(TooLarge { reason, for_good: true })) if alone => {
-                return Err(Failure::Final(refusal::too_large(&parts.position, parts.part, reason)));
-            }
-            Err(failure) => {
-                match &failure {
-                    Failure::TooLarge(_) => size.shrink(rows),
-                    Failure::Conflict(_) => size.conflict(rows),
-                    _ => {}
+    let changes = size.rows_max().map_or(SLICE.changes, |max| max.min(SLICE.changes));
+    match parts.write_all(batch, SliceLimit { changes, ..SLICE }, size).await {
+        Err(Failure::Apart(refused)) => {
+            info!(position = %parts.position, from = parts.part, refused = %refused.what, "writing larger parts");
+            let span = Span { after: parts.after.clone(), until: parts.until.clone() };
+            let rest = Arc::new(Batch { span, ..Batch::clone(batch) });
+            parts.write_all(&rest, TOGETHER, size).await.map_err(|failure| match failure {
+                // The target does not take together what needs each other.
+                Failure::Apart(_) | Failure::TooLarge(_) => {
+                    Failure::Final(refusal::too_far_apart(&parts.position, refused))
                 }
-                return Err(failure);
-            }
+                failure => failure,
+            })
         }
+        written => written,
     }
-    if !ended {
-        // All of it is there but for the word that it is whole.
-        parts.write(Slice { plan: Some(Plan::default()), changes: Vec::new(), last: true }).await?;
-    }
-    Ok(())
 }
 
 struct Parts<'a> {
@@ -88,8 +77,40 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Writes what is left of the transaction that `batch` has.
+    async fn write_all(&mut self, batch: &Arc<Batch>, limit: SliceLimit, size: &mut Size) -> Result<(), Failure> {
+        let mut slices = slices(batch, self.blueprint, limit);
+        let mut ended = false;
+        while let Some(slice) = slices.recv().await {
+            let slice = slice?;
+            let (rows, alone) = (slice.changes.len() as u64, slice.changes.len() == 1);
+            ended = slice.last;
+            let is_piece = self.part > 0 || !ended;
+            match self.write(slice, is_piece).await.map_err(|failure| failure.of_piece(is_piece)) {
+                Ok(()) => size.grow(rows),
+                Err(Failure::TooLarge(TooLarge { reason, for_good: true })) if alone => {
+                    return Err(Failure::Final(refusal::too_large(&self.position, self.part, reason)));
+                }
+                Err(failure) => {
+                    match &failure {
+                        Failure::TooLarge(_) => size.shrink(rows),
+                        Failure::Conflict(_) => size.conflict(rows),
+                        _ => {}
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        if !ended {
+            // All of it is there but for the word that it is whole.
+            let end = Slice { plan: Some(Plan::default()), changes: Vec::new(), last: true };
+            self.write(end, false).await?;
+        }
+        Ok(())
+    }
+
     /// Writes the next part; a failed one is rolled back.
-    async fn write(&mut self, slice: Slice) -> Result<(), Failure> {
+    async fn write(&mut self, slice: Slice, is_piece: bool) -> Result<(), Failure> {
         let part = self.part + slice.changes.len() as u64;
         let until = if slice.last { self.until.clone() } else { Position { part, ..self.position.clone() } };
         let span = Span { after: self.after.clone(), until: until.clone() };
@@ -99,11 +120,11 @@ impl Parts<'_> {
                 Err(Failure::Refused(error)) => {
                     debug!(error = %crate::server_error::describe(&error), "part refused, going to source order");
                     self.shared.show(|progress| progress.batches_in_source_order += 1);
-                    self.write_in_source_order(slice.changes, head).await?
+                    ways::write_changes(self.connection, self.blueprint, slice.changes, head, is_piece).await?
                 }
                 written => written?,
             },
-            None => self.write_in_source_order(slice.changes, head).await?,
+            None => ways::write_changes(self.connection, self.blueprint, slice.changes, head, is_piece).await?,
         };
         (self.after, self.part) = (until.clone(), part);
         self.shared.show(|progress| {
@@ -139,14 +160,5 @@ impl Parts<'_> {
                 Err(failure)
             }
         }
-    }
-
-    async fn write_in_source_order(
-        &mut self,
-        changes: Vec<(Position, tidegate_model::Change)>,
-        head: Head,
-    ) -> Result<u64, Failure> {
-        let mut items = single_file::changes(changes, self.blueprint);
-        single_file::write_transaction(self.connection, &mut items, head).await
     }
 }

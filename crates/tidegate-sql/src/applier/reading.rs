@@ -87,6 +87,8 @@ pub(super) struct Slice {
 /// How much of a spooled transaction is planned together. Together with the slices that are planned ahead it bounds
 /// memory.
 pub(super) const SLICE: SliceLimit = SliceLimit { bytes: 4 << 20, changes: 5_000 };
+/// How much is planned together where a slice was refused for what another slice may hold.
+pub(super) const TOGETHER: SliceLimit = SliceLimit { bytes: 32 << 20, changes: u64::MAX };
 /// Slices planned ahead of the one that is being written.
 const SLICES_AHEAD: usize = 1;
 

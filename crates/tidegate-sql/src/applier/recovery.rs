@@ -85,7 +85,7 @@ impl Executor {
 
     async fn wait_after(&mut self, failure: Failure) -> Result<(), Problem> {
         match failure {
-            Failure::Final(problem) => return Err(problem),
+            Failure::Final(problem) | Failure::Apart(problem) => return Err(problem),
             Failure::Refused(error) => {
                 debug!(error = %server_error::describe(&error), "folded batch refused, going to source order");
             }

@@ -1,12 +1,12 @@
 //! What a session needs before it writes, in both dialects.
 
-use tidegate_connect::{Server, Session};
+use tidegate_connect::Session;
 use tidegate_model::Problem;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::ApplierConfig;
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use crate::dialect::Dialect;
 use crate::fence;
 use crate::plan::SessionRights;
@@ -40,14 +40,9 @@ const COCKROACH: &str = "SET default_transaction_read_only = on";
 /// Settings that not every release of CockroachDB has. One that it does not know means that it does not do what the
 /// setting turns off.
 ///
-/// - What we write is no news to changefeeds of the other direction.
 /// - A TRUNCATE stays inside its transaction, instead of committing half of it.
 /// - An operator's `sql_safe_updates` is meant for people.
-const COCKROACH_WHERE_KNOWN: [&str; 3] =
-    ["SET disable_changefeed_replication = true", "SET autocommit_before_ddl = false", "SET sql_safe_updates = false"];
-
-/// The release that first knew `disable_changefeed_replication`.
-const MARKS_SINCE: (u32, u32) = (24, 1);
+const COCKROACH_WHERE_KNOWN: [&str; 2] = ["SET autocommit_before_ddl = false", "SET sql_safe_updates = false"];
 
 /// A session that is ready to write.
 #[derive(Debug)]
@@ -77,13 +72,13 @@ pub(super) async fn set_up(
         let next = "see the reason; what the role needs is listed by tidegate check";
         server_error::problem("AP052", "the session that writes to the target could not be set up", error, next)
     };
-    if let Server::Cockroach(version) = session.server() {
+    if session.is_cockroach() {
         session.batch_execute(COCKROACH).await.map_err(failed)?;
+        if let Some(hide) = mark::hide_from_feeds(session.server()) {
+            session.batch_execute(hide).await.map_err(failed)?;
+        }
         for setting in COCKROACH_WHERE_KNOWN {
-            let marks = setting.contains("disable_changefeed_replication");
-            if !marks || version.at_least(MARKS_SINCE.0, MARKS_SINCE.1) {
-                set_where_known(session, setting).await.map_err(failed)?;
-            }
+            set_where_known(session, setting).await.map_err(failed)?;
         }
         let rights = SessionRights { foreign_keys_enforced: true };
         return Ok(Ready { rights, backend: None, first: String::new() });

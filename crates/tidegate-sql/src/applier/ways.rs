@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tidegate_model::{Batch, Change, Position, Problem};
+use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use tracing::debug;
 
@@ -73,6 +74,29 @@ fn plan_ways(planner: &mut Planner, changes: PositionedChanges<'_>) -> Result<Wa
     Ok(Ways { ordered, folded, replacing, singles, unplanned })
 }
 
+/// Writes changes of one source transaction in a target transaction of their own, and returns how many they are. A failed
+/// one is rolled back.
+pub(super) async fn write_changes(
+    connection: &mut Connection,
+    blueprint: &Blueprint,
+    changes: Vec<(Position, Change)>,
+    head: Head,
+    is_piece: bool,
+) -> Result<u64, Failure> {
+    let write = async {
+        begin(connection, &head).await?;
+        let rows = write_inside(connection, ways_of(changes, blueprint).await?, is_piece).await?;
+        commit(connection, &head).await?;
+        Ok(rows)
+    };
+    let written = write.await;
+    if written.is_err() {
+        // A session that cannot roll back is lost, and with it the transaction.
+        let _ = connection.roll_back().await;
+    }
+    written
+}
+
 /// Writes some source transactions of a batch in one target transaction, from BEGIN to COMMIT, and returns how many
 /// changes they had. A failed one is rolled back.
 pub(super) async fn write_transaction(
@@ -97,17 +121,25 @@ async fn write(
     members: Range<usize>,
     head: Head,
 ) -> Result<u64, Failure> {
+    begin(connection, &head).await?;
+    let rows = write_members(connection, blueprint, batch, members).await?;
+    commit(connection, &head).await?;
+    Ok(rows)
+}
+
+async fn begin(connection: &mut Connection, head: &Head) -> Result<(), Failure> {
     let mut exchange = Exchange::default();
     connection.send_begin(&mut exchange, &head.span, head.committed_at).await;
-    exchange.outcome().await.map_err(|(step, error)| connection.failure(step, error))?;
-    let rows = write_members(connection, blueprint, batch, members).await?;
+    exchange.outcome().await.map_err(|(step, error)| connection.failure(step, error))
+}
+
+async fn commit(connection: &mut Connection, head: &Head) -> Result<(), Failure> {
     let mut exchange = Exchange::default();
     connection.send_text(&mut exchange, Step::Commit, "COMMIT").await;
     exchange.outcome().await.map_err(|(step, error)| match connection.failure(step, error) {
         Failure::Refused(error) => Failure::Final(refusal::commit(&head.span.until, error)),
         other => other,
-    })?;
-    Ok(rows)
+    })
 }
 
 /// Writes source transactions inside the target transaction that is open: halves of them folded, halves of those that are
@@ -127,7 +159,7 @@ async fn write_members(
             let ways;
             (planner, ways) =
                 plan_apart(planner, move |planner| plan_ways(planner, positioned_one(&batch, of.start))).await?;
-            rows += write_inside(connection, ways?).await?;
+            rows += write_inside(connection, ways?, false).await?;
             continue;
         }
         let plan;
@@ -138,7 +170,7 @@ async fn write_members(
         .await?;
         // What cannot be planned together is told by the transaction that it lies in.
         let written = match plan.map(Option::unwrap_or_default) {
-            Ok(plan) => write_folded(connection, plan).await?,
+            Ok(plan) => write_folded(connection, plan).await?.ok(),
             Err(_) => None,
         };
         match written {
@@ -166,26 +198,33 @@ async fn plan_apart<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| ended_early())
 }
 
-/// Writes a plan and returns how many changes it had; `None`: it was refused and taken back.
-async fn write_folded(connection: &mut Connection, plan: Plan) -> Result<Option<u64>, Failure> {
+/// Writes a plan and returns how many changes it had, or why it was refused and taken back.
+async fn write_folded(connection: &mut Connection, plan: Plan) -> Result<Result<u64, Error>, Failure> {
     let rows = plan.rows;
     match savepoint::write_plan(connection, &Arc::new(plan)).await {
-        Ok(()) => Ok(Some(rows)),
+        Ok(()) => Ok(Ok(rows)),
         Err(Failure::Refused(error)) => {
             debug!(error = %server_error::describe(&error), "refused in one way");
             savepoint::take_back(connection).await?;
-            Ok(None)
+            Ok(Err(error))
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// Writes one source transaction inside the target transaction that is open, and returns how many changes it had.
-pub(super) async fn write_inside(connection: &mut Connection, ways: Ways) -> Result<u64, Failure> {
+/// Writes one source transaction, or a piece of one, inside the target transaction that is open, and returns how many
+/// changes it had.
+pub(super) async fn write_inside(connection: &mut Connection, ways: Ways, is_piece: bool) -> Result<u64, Failure> {
     let rows = ways.singles.len() as u64;
     for plan in [ways.folded, ways.replacing].into_iter().flatten() {
-        if write_folded(connection, plan).await?.is_some() {
-            return Ok(rows);
+        match write_folded(connection, plan).await? {
+            Ok(_) => return Ok(rows),
+            // Where the source tells no order, each change would be tried again and again, to end at the one that needs
+            // another piece.
+            Err(error) if is_piece && !ways.ordered && refusal::names_keys(&error) => {
+                return Err(Failure::Apart(refusal::piece(error)));
+            }
+            Err(_) => {}
         }
     }
     write_singly(connection, ways.singles, ways.ordered).await?;
@@ -228,7 +267,7 @@ async fn write_singly(
 }
 
 /// Whether a row could not be removed because others still refer to it.
-fn is_referred_to(single: &Single, error: &tokio_postgres::Error) -> bool {
+fn is_referred_to(single: &Single, error: &Error) -> bool {
     single.operation == Operation::Delete && error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
 }
 

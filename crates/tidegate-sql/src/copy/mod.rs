@@ -30,7 +30,7 @@ use tidegate_connect::Settings;
 use tidegate_model::{CopyTarget, Load, MigrationName, Problem, TableMap, TableRoute};
 
 pub use chunk::SqlChunkWriter;
-pub use records::{CopyRecord, PlannedTable, mark_copied, plan, read_records, recopy, recopy_all};
+pub use records::{CopyRecord, PlannedTable, forget_all, mark_copied, plan, read_records, recopy, recopy_all};
 use session::Sessions;
 
 use crate::dialect::Dialect;

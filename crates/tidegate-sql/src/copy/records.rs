@@ -174,6 +174,20 @@ pub async fn recopy_all(session: &Session, lease: &Lease) -> Result<(), Problem>
     .await
 }
 
+/// Forgets every table of the stream, as if it had never begun. Rows stay as they are. May be repeated.
+pub async fn forget_all(session: &Session, lease: &Lease) -> Result<(), Problem> {
+    let tables = ["copy_chunk", "copy_table"];
+    let forget = tables.map(|table| format!("DELETE FROM {} WHERE {}", lease.key.table(table), lease.key.condition()));
+    let failed = |error: Error| failed("forget the tables")(error);
+    under_lease(session, lease, "", failed, || async {
+        for sql in &forget {
+            session.execute(sql, &[]).await.map_err(failed)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 pub(super) fn route_json(route: &TableRoute) -> String {
     serde_json::to_string(route).expect("a route is plain data")
 }

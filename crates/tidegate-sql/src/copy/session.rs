@@ -7,7 +7,7 @@ use tidegate_connect::{LoadSession, Session, Settings};
 use tidegate_model::{MigrationName, Problem};
 
 use super::problem;
-use crate::applier::Mark;
+use crate::applier::{Mark, hide_from_feeds};
 use crate::dialect::Dialect;
 use crate::fence;
 use crate::server_error::DIVISION_BY_ZERO;
@@ -93,6 +93,9 @@ impl Sessions {
             }
             Dialect::Cockroach => {
                 try_to(&session, &idle_sql()).await?;
+                if let Some(hide) = hide_from_feeds(session.server()) {
+                    session.batch_execute(hide).await.map_err(problem::target("open a session"))?;
+                }
                 false
             }
         };
@@ -111,6 +114,9 @@ impl Sessions {
             // A convenience: the server may not know it.
             Err(error) if error.sqlstate().is_some() => tracing::debug!(%error, "the target does without"),
             Err(error) => return Err(problem::not_loaded("open a session")(error)),
+        }
+        if let Some(hide) = hide_from_feeds(like.server()) {
+            session.query(hide).await.map_err(problem::not_loaded("open a session"))?;
         }
         Ok(session)
     }

@@ -11,6 +11,7 @@ use tidegate_sql::copy::{CopyTargetConfig, PlannedTable, SqlCopyTarget, mark_cop
 use tidegate_sql::state::{Lease, Ownership};
 use tidegate_standin::Standin;
 use tokio::time::timeout;
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::support::{LIMIT, Target, at, on_both_servers};
 
@@ -22,6 +23,7 @@ on_both_servers!(
     chunks_of_an_earlier_copy_and_of_an_earlier_owner_are_refused,
     foreign_keys_go_and_come_back,
     values_of_all_types_arrive,
+    what_a_copy_empties_and_writes_is_no_news_to_changefeeds,
     what_the_target_refuses_is_told_without_the_value,
 );
 
@@ -257,6 +259,26 @@ async fn a_table_that_was_begun_before_is_emptied(standin: &'static Standin) {
         let chunks = format!("SELECT count(*) FROM tidegate.copy_chunk WHERE source_table = 'public.{table}'");
         assert_eq!(copying.target.number(&chunks).await, 0);
     }
+}
+
+async fn what_a_copy_empties_and_writes_is_no_news_to_changefeeds(standin: &'static Standin) {
+    let copying = Copying::new(standin, &[NUMBERS]).await;
+    copying.target.sql("SET CLUSTER SETTING kv.rangefeed.enabled = true").await;
+    let now = "SELECT cluster_logical_timestamp()::STRING";
+    let cursor = copying.target.text(now).await;
+    let map = numbers();
+    copying.planned(std::slice::from_ref(&map)).await;
+    for rows in [0..3_000, 1_000..2_000] {
+        let load = copying.begun(&map).await;
+        let mut writer = copying.writes.writer();
+        patiently_written(&mut writer, &map, &load, &chunk(0), &blocks(rows, 1 << 20)).await;
+    }
+    assert_eq!(copying.target.number("SELECT count(*) FROM public.t").await, 1_000);
+    let until = copying.target.text(now).await;
+    let feed = format!("CREATE CHANGEFEED FOR TABLE t WITH cursor = '{cursor}', end_time = '{until}'");
+    let told = copying.target.session().simple_query(&feed).await.unwrap();
+    let rows = told.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_)));
+    assert_eq!(rows.count(), 0, "the way back would remove and repeat these rows at the source");
 }
 
 async fn chunks_of_an_earlier_copy_and_of_an_earlier_owner_are_refused(standin: &'static Standin) {

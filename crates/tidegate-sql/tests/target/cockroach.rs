@@ -429,6 +429,71 @@ async fn a_giant_transaction_with_a_bad_row_stops_at_its_part() {
     assert_eq!(target.text("SELECT count(*) FROM t").await, "10000");
 }
 
+/// Removals of parents and then of their children, as a cascade of the source tells them.
+fn cascade(parents: &TableRoute, children: &TableRoute, count: u64) -> impl Fn(u64) -> Change + Send + Sync + 'static {
+    let (parent, child) = (Changing::new(parents), Changing::new(children));
+    move |n| if n < count { parent.delete(&format!("{n} -")) } else { child.delete(&format!("{} -", n - count)) }
+}
+
+async fn family(name: &str, rows: u64) -> (Target, [TableRoute; 2]) {
+    let parents = "CREATE TABLE public.p (id INT4 PRIMARY KEY, note STRING)";
+    let children = "CREATE TABLE public.c (id INT4 PRIMARY KEY, parent INT4 REFERENCES public.p (id))";
+    let target = Target::new(standin(), name, &[parents, children]).await;
+    for table in ["p", "c"] {
+        target
+            .sql(&format!("INSERT INTO public.{table} SELECT g, g FROM generate_series(0, {}) AS s(g)", rows - 1))
+            .await;
+    }
+    let parents = route(1, "p", &["id integer", "note text"], &[0]);
+    let mut children = route(2, "c", &["id integer", "parent integer"], &[0]);
+    children.map.references = vec![TableName::new("public", "p")];
+    (target, [parents, children])
+}
+
+#[tokio::test]
+async fn removals_of_a_large_transaction_that_need_each_other_arrive_together() {
+    let (target, [parents, children]) = family("cascade", 11_000).await;
+    let owner = target.own().await;
+    let mut applier = target.applier(&owner, vec![parents.clone(), children.clone()]).await;
+    applier.submit(spooled(at(10), 12, 22_000, cascade(&parents, &children, 11_000))).await.unwrap();
+    durable(&mut applier, 10, 12).await.unwrap();
+    assert_eq!(target.text("SELECT (SELECT count(*) FROM public.p), (SELECT count(*) FROM public.c)").await, "0|0");
+}
+
+#[tokio::test]
+async fn parts_of_a_giant_transaction_that_need_each_other_are_written_in_larger_ones() {
+    let (target, [parents, children]) = family("cascade_parts", 11_000).await;
+    let owner = target.own().await;
+    let config = ApplierConfig { giant_transaction_bytes: 1 << 20, ..target.config(owner.lease()) };
+    let routes = vec![parents.clone(), children.clone()];
+    let mut applier = SqlApplier::start(config, at(10), routes).await.unwrap();
+    applier.submit(spooled(at(10), 12, 22_000, cascade(&parents, &children, 11_000))).await.unwrap();
+    durable(&mut applier, 10, 12).await.unwrap();
+    assert_eq!(target.text("SELECT (SELECT count(*) FROM public.p), (SELECT count(*) FROM public.c)").await, "0|0");
+}
+
+#[tokio::test]
+async fn changes_that_need_each_other_and_are_too_far_apart_stop_the_stream_with_their_own_error() {
+    let (target, [parents, children]) = family("too_far", 10).await;
+    let owner = target.own().await;
+    let mut applier = target.applier(&owner, vec![parents.clone(), children.clone()]).await;
+    let (parent, child) = (Changing::new(&parents), Changing::new(&children));
+    let filler = "x".repeat(20_000);
+    let changes = move |n| match n {
+        0 => parent.delete("1 -"),
+        6_000 => child.delete("1 -"),
+        n => parent.insert(&format!("{} {filler}", n + 100)),
+    };
+    applier.submit(spooled(at(10), 12, 6_001, changes)).await.unwrap();
+    let problem = durable(&mut applier, 10, 12).await.unwrap_err();
+    assert_eq!(problem.code, "AP068", "{problem}");
+    assert!(problem.what.contains("public.p") && problem.why.contains("23503"), "{problem}");
+    assert_eq!(
+        (target.checkpoint().await, target.text("SELECT count(*) FROM public.p").await),
+        (at(10), "10".to_owned())
+    );
+}
+
 #[tokio::test]
 async fn under_fire_a_giant_transaction_arrives_once() {
     let standin = unreliable();

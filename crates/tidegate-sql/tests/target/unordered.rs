@@ -1,8 +1,11 @@
 //! Transactions of a source that tells no order inside them: values that change hands arrive all the same.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidegate_model::{
-    Applier, Batch, Change, Changes, Hlc, Position, Problem, Span, TableName, TableRoute, Timestamp, Transaction,
+    Applier, Batch, Change, ChangeReader, Changes, Hlc, Position, Problem, Span, SpooledChanges, TableName, TableRoute,
+    Timestamp, Transaction,
 };
 use tidegate_sql::applier::{ApplierConfig, SqlApplier};
 use tidegate_sql::state::{Ownership, store_start, take};
@@ -170,6 +173,40 @@ async fn a_row_that_is_refused_in_every_way_stops_the_stream_before_its_transact
 }
 
 /// Seeds are printed; set `TIDEGATE_SEED` to see one again.
+/// Changes that are made when they are read, as if they came from disk.
+struct Made(Arc<dyn Fn(u64) -> Change + Send + Sync>, u64);
+
+impl SpooledChanges for Made {
+    fn read(&self) -> Result<ChangeReader, Problem> {
+        let made = Arc::clone(&self.0);
+        Ok(Box::new((0..self.1).map(move |index| Ok(made(index)))))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.1 * 100
+    }
+}
+
+#[tokio::test]
+async fn values_that_move_through_all_of_a_large_transaction_arrive() {
+    const ROWS: u64 = 19_500;
+    let target = Target::new("CREATE TABLE t (id int PRIMARY KEY, name int UNIQUE, extra int DEFAULT 7)").await;
+    target.sql(&format!("INSERT INTO t SELECT g, g * 7919 % {ROWS} FROM generate_series(0, {}) AS g", ROWS - 1)).await;
+    let owner = own(&target).await;
+    let mut route = route(1, "t", &["id integer", "name integer"], &[0]);
+    route.from = hlc(0);
+    let t = Changing::new(&route);
+    let mut applier = start(target.applier_config(owner.lease()), vec![route]).await;
+    // Each row takes the value that another one, anywhere in the transaction, lets go.
+    let change = move |n: u64| t.update(&format!("{n} {}", (n * 7919 + ROWS - 1) % ROWS));
+    let changes = Changes::Spooled(Arc::new(Made(Arc::new(change), ROWS)));
+    let large = Transaction { position: hlc(11), committed_at: Timestamp(0), changes };
+    applier.submit(batch(10, vec![large])).await.unwrap();
+    durable(&mut applier, 11).await.unwrap();
+    let moved = format!("SELECT count(*) FROM t WHERE name = (id::bigint * 7919 + {ROWS} - 1) % {ROWS} AND extra = 7");
+    assert_eq!(target.number(&moved).await, ROWS as i64);
+}
+
 #[tokio::test]
 async fn random_permutations_of_unique_values_arrive() {
     let seed = std::env::var("TIDEGATE_SEED").ok().map_or_else(

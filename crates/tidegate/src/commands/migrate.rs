@@ -35,6 +35,7 @@ fn wishes(args: &MigrateArgs) -> Result<Wishes, Problem> {
         no_copy: no_copy_from.map(NoCopy::At),
         recopy,
         recreate_slot: args.recreate_slot,
+        restart_reverse: args.restart_reverse,
         set_aside_triggers: args.set_aside_triggers,
         restore_triggers: args.restore_triggers,
         until: None,

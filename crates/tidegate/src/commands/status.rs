@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tidegate_connect::Session;
-use tidegate_model::{Position, Problem, Stream};
+use tidegate_model::{CopyState, Position, Problem, Stream, TableName};
+use tidegate_source_cockroach::GcWindow;
 use tidegate_source_postgres::wal;
-use tidegate_sql::copy::read_records;
+use tidegate_sql::copy::{CopyRecord, read_records};
 use tidegate_sql::state::{self, OwnerRow, Part, StateKey};
 use tokio::time::sleep;
 
@@ -100,7 +101,7 @@ impl Asked<'_> {
             }
             stream.applied_position = Some(applied.to_string());
         }
-        let missing = self.measure(&mut stream).await;
+        let missing = self.measure(&mut stream, &records).await;
         if error.is_none() {
             *error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
         }
@@ -113,17 +114,18 @@ impl Asked<'_> {
 
     /// Completes what only the database that is read knows, and returns whether it has lost the slot. Where it cannot be
     /// asked that is left unknown, and the reason is shown.
-    async fn measure(&self, stream: &mut StreamStatus) -> bool {
+    async fn measure(&self, stream: &mut StreamStatus, records: &[CopyRecord]) -> bool {
         let measured = match self.read {
-            Ok(session) if session.is_cockroach() => measure_cockroach(session, stream).await.map(|()| false),
+            Ok(session) if session.is_cockroach() => measure_cockroach(session, stream, records).await.map(|()| false),
             Ok(session) => measure_postgres(session, self.migration, stream).await,
             Err(problem) => Err(unreached(problem)),
         };
         measured.unwrap_or_else(|problem| {
             // What was measured earlier would look like the truth of now.
             (stream.source_position, stream.source_lag_bytes, stream.source_lag_seconds) = (None, None, None);
-            stream.retained_wal_bytes = None;
-            stream.waiting_for.get_or_insert(format!("the source: {} ({})", problem.what, problem.why));
+            (stream.retained_wal_bytes, stream.history_seconds_left) = (None, None);
+            let read = stream.reads();
+            stream.waiting_for.get_or_insert(format!("the {read}: {} ({})", problem.what, problem.why));
             false
         })
     }
@@ -152,13 +154,27 @@ async fn measure_postgres(
     Ok(false)
 }
 
-/// Reads the cluster's clock.
-async fn measure_cockroach(session: &Session, stream: &mut StreamStatus) -> Result<(), Problem> {
+/// Reads the cluster's clock, and of a stream that nobody runs how long the cluster still keeps what it will need.
+async fn measure_cockroach(
+    session: &Session,
+    stream: &mut StreamStatus,
+    records: &[CopyRecord],
+) -> Result<(), Problem> {
     let now = tidegate_source_cockroach::now(session).await?;
     stream.source_position = Some(Position::cockroach(now).to_string());
     let received = stream.received_position.as_ref().and_then(|text| text.parse::<Position>().ok());
     if let Some(received) = received.and_then(|received| received.hlc()) {
         stream.source_lag_seconds = Some(now.wall.saturating_sub(received.wall) as f64 / 1e9);
+    }
+    let applied = stream.applied_position.as_ref().and_then(|text| text.parse::<Position>().ok());
+    if let Some(applied) = applied.filter(|_| stream.state == StreamState::Stopped) {
+        let copied = |record: &CopyRecord| match &record.state {
+            CopyState::Copied(route) => Some(route.map.source.name.clone()),
+            CopyState::Planned | CopyState::Copying => None,
+        };
+        let tables: Vec<TableName> = records.iter().filter_map(copied).collect();
+        let window = GcWindow::read(session, &tables, &applied, now).await?;
+        stream.history_seconds_left = Some(window.seconds_left() as f64);
     }
     Ok(())
 }
@@ -180,6 +196,8 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
     if !owner.is_some_and(OwnerRow::seems_alive) {
         stream.state = StreamState::Stopped;
         (stream.copy, stream.apply_lag_seconds, stream.source_lag_seconds) = (None, None, None);
+        // Measured again: the history goes on being forgotten. And what was on disk went with the process.
+        (stream.history_seconds_left, stream.spooled_bytes) = (None, 0);
         stream.waiting_for = match owner {
             Some(owner) if owner.stopped => None,
             Some(owner) => Some(format!(
@@ -197,10 +215,10 @@ fn print(status: &Status) {
     for stream in &status.streams {
         println!("  {}: {}", stream.stream, line(stream));
         for table in &stream.not_carried {
-            println!("  not carried: {table} appeared at the source after the migration began");
+            println!("  not carried: {table} appeared at the {} after the migration began", stream.reads());
         }
         for table in &stream.dropped {
-            println!("  dropped at the source: {table}; it stays at the target as it is");
+            println!("  dropped at the {}: {table}; it stays at the other side as it is", stream.reads());
         }
     }
     if let Some(error) = &status.error {

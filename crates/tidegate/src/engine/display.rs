@@ -64,8 +64,9 @@ pub fn line(status: &StreamStatus) -> String {
             }
         }
     }
-    parts.extend(status.retained_wal_bytes.map(|kept| format!("source keeps {}", bytes(kept))));
-    parts.extend(status.history_seconds_left.map(|left| format!("source keeps history for {}", seconds(left))));
+    let read = status.reads();
+    parts.extend(status.retained_wal_bytes.map(|kept| format!("{read} keeps {}", bytes(kept))));
+    parts.extend(status.history_seconds_left.map(|left| format!("{read} keeps history for {}", seconds(left))));
     parts.extend(status.waiting_for.as_ref().map(|why| format!("waiting: {why}")));
     parts.join(", ")
 }

@@ -27,6 +27,7 @@ mod streaming;
 mod turning;
 mod upstream;
 mod verifying;
+mod way_back;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,6 +61,7 @@ use seat::Seat;
 pub use turning::{TurnRequest, abort as abort_turn, unfinished as unfinished_turn};
 pub use upstream::Upstream;
 pub use verifying::VerifyWishes;
+pub use way_back::told;
 
 /// How long the target may take to note that its owner has stopped, and why.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +86,8 @@ pub struct Wishes {
     pub recopy: Vec<TableName>,
     /// Make the start point again and copy everything again.
     pub recreate_slot: bool,
+    /// Forget where the reverse stream is and begin it anew from now.
+    pub restart_reverse: bool,
     /// Put aside what changes rows of the target by itself.
     pub set_aside_triggers: bool,
     /// Restore that, and end.
@@ -97,7 +101,7 @@ pub struct Wishes {
 impl Wishes {
     /// Returns what is still to be done once a start point is there.
     fn that_last(self) -> Wishes {
-        Wishes { no_copy: None, recopy: Vec::new(), recreate_slot: false, ..self }
+        Wishes { no_copy: None, recopy: Vec::new(), recreate_slot: false, restart_reverse: false, ..self }
     }
 }
 
@@ -158,6 +162,7 @@ struct Standing {
 impl Standing {
     async fn read(forward: Flow<'_>, reverse: Flow<'_>, wishes: &Wishes) -> Result<Standing, Problem> {
         let before = Before::read(reverse).await?;
+        way_back::verify(forward.migration, wishes, &before)?;
         let turned = turning::has_turned(forward).await?;
         let reverse_begun = before.checkpoint.is_some();
         let mut roles = Roles::of(&before.pair, reverse_begun, turned);
@@ -193,9 +198,16 @@ async fn run_streams(
     let forward_wishes = Wishes { both, ..wishes };
     let reverse_wishes =
         Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
-    if both && !standing.reverse_begun {
+    let restart = forward_wishes.restart_reverse;
+    if both && (restart || !standing.reverse_begun) {
         // Refusals of the reverse stream are told before anything is copied.
-        with_upstream!(reverse, upstream => ready(reverse, &upstream, &reverse_wishes).await?);
+        let first_wishes = Wishes { recreate_slot: restart, ..reverse_wishes.clone() };
+        let known = with_upstream!(reverse, upstream => ready(reverse, &upstream, &first_wishes).await);
+        let known = known.map_err(|failure| failure.told(reverse.stream))?;
+        if restart {
+            with_upstream!(forward, upstream => ready(forward, &upstream, &forward_wishes).await?);
+            way_back::forget(reverse, &known.before, &reverse_wishes, stop).await?;
+        }
     }
     let crew = Crew::new(forward.migration, &standing.roles);
     let [there, back] = [forward, reverse].map(|flow| crew.seat(flow.stream));
@@ -268,7 +280,8 @@ impl Crew {
 /// Runs one direction until `stop` is cancelled or a wish says that it is over. A database that goes away once the stream
 /// is owned is waited for, whatever was under way.
 async fn run_flow(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &CancellationToken) -> Result<Ended, Failure> {
-    let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await?);
+    let ready = with_upstream!(flow, upstream => ready(flow, &upstream, wishes).await);
+    let ready = ready.map_err(|failure| failure.told(flow.stream))?;
     let ownership = install_and_take(flow, &ready.before, wishes, stop).await;
     let Some(ownership) = ownership.map_err(Failure::at_start)? else {
         return Ok(Ended { applied: ready.before.position() });
@@ -279,6 +292,7 @@ async fn run_flow(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &Cancellat
         result = Box::pin(owned.run(flow, wishes, ready)) => result,
         displaced = ownership.displaced() => Err(displaced),
     };
+    let result = result.map_err(|problem| way_back::told(flow.stream, problem));
     seat.note_live(None);
     seat.board.change(|status| status.state = StreamState::Stopped);
     // A target that does not answer keeps nobody from stopping: the next owner finds this one gone.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use tidegate_model::{CopyState, Finding, MigrationName, Problem, Severity, TableFilter, TableName};
+use tidegate_model::{Class, CopyState, Finding, MigrationName, Problem, Severity, TableFilter, TableName};
 use tidegate_sql::catalog::{map_table, read_tables, value_types};
 use tidegate_sql::check::{PUT_ASIDE_WHEN_TOLD, TargetQuestion, WantedTable, target_findings};
 use tidegate_sql::copy::PlannedTable;
@@ -11,6 +11,10 @@ use tidegate_sql::copy::PlannedTable;
 use super::upstream::{Listed, Upstream};
 use super::{Before, Flow, Wishes};
 use crate::output::{Exit, Failure, print_findings};
+
+/// Critical findings that pass by themselves after an outage: WAL senders of lost connections that the server still
+/// counts, and a standby that is about to be promoted.
+const PASSING: [&str; 4] = ["CK005", "CK008", "CK052", "CK101"];
 
 /// What the findings say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,7 +55,8 @@ impl Preflight {
         }
     }
 
-    /// Refuses to start over what is critical or could not be checked, and prints it.
+    /// Refuses to start over what is critical or could not be checked, and prints it. The problem is transient where
+    /// nothing critical is left that would not pass by itself.
     pub fn pass(&self, name: &MigrationName) -> Result<(), Failure> {
         let verdict = self.verdict();
         if verdict == Verdict::Pass {
@@ -64,7 +69,9 @@ impl Preflight {
         let why = format!("each of these findings would make it fail late or lose rows: {}", codes.join(", "));
         let next = "apply the fixes above; tidegate check shows all findings";
         let what = format!("migration \"{name}\" cannot start: {} findings", serious.len());
-        Err(Failure { problem: Problem::definite("MI004", what, why, next), exit: verdict.exit() })
+        let lasts = |finding: &Finding| finding.severity == Severity::Critical && !PASSING.contains(&finding.code);
+        let class = if serious.iter().any(lasts) { Class::Definite } else { Class::Transient };
+        Err(Failure { problem: Problem { class, ..Problem::definite("MI004", what, why, next) }, exit: verdict.exit() })
     }
 }
 
@@ -203,4 +210,36 @@ fn not_carried(table: &TableName) -> Problem {
         "--recopy names a table that does not exist at the source, does not match --tables, or has no table at the target",
         "write schema.table as the catalog stores it; make the target's table first",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_leaves_findings_that_pass_by_themselves() {
+        let refused = |found: &[(&'static str, Severity)]| {
+            let finding = |(code, severity): &(&'static str, Severity)| Finding {
+                code,
+                severity: *severity,
+                subject: String::new(),
+                what: String::new(),
+                why: String::new(),
+                fix: String::new(),
+            };
+            let preflight = Preflight { findings: found.iter().map(finding).collect(), tables: Vec::new() };
+            let refused = preflight.pass(&"orders".parse().unwrap());
+            refused.map_err(|failure| (failure.problem.class, failure.exit))
+        };
+        use Severity::{Critical, Unknown, Warning};
+        assert_eq!(refused(&[("CK062", Warning)]).ok(), Some(()));
+        // Whoever starts it is told at once; a stream that runs tries again.
+        for passing in PASSING {
+            let found = refused(&[(passing, Critical), ("CK062", Warning)]);
+            assert_eq!(found.err(), Some((Class::Transient, Exit::Negative)), "{passing}");
+        }
+        assert_eq!(refused(&[("CK022", Unknown)]).err(), Some((Class::Transient, Exit::Unknown)));
+        let both = refused(&[("CK005", Critical), ("CK062", Critical)]);
+        assert_eq!(both.err(), Some((Class::Definite, Exit::Negative)));
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_model::{Batch, Position, Problem, TableRoute, Timestamp};
 use tidegate_pipeline::{BatchLimits, Gate, Pipeline, Progress};
+use tidegate_source_cockroach::Work;
 use tidegate_sql::applier::{ApplierConfig, ApplyProgress, GIANT_TRANSACTION_BYTES, SqlApplier, TruncateAs};
 use tidegate_sql::requests::serve;
 use tidegate_verify::Touched;
@@ -38,7 +39,7 @@ impl Run<'_> {
     ) -> Result<Ended, Problem> {
         let (start, caught_up_at) = (position.clone(), highest_point(&position, &routes));
         let applier = SqlApplier::start(self.applier_config(), position.clone(), routes.clone()).await?;
-        let (source, source_view) = upstream.source(self, begun, &position, &routes).await?;
+        let (source, source_view) = upstream.source(self, begun, &position, &routes, work_of(&applier)).await?;
         info!(%position, stream = %self.flow.stream, "streaming");
         let applied = applier.progress();
         let touched = Arc::new(Mutex::new(Touched::new(routes.iter().map(|route| &route.map))));
@@ -154,6 +155,15 @@ impl Run<'_> {
         }
         std::future::pending().await
     }
+}
+
+/// Returns what shows that an applier gets on, also in the middle of a transaction.
+fn work_of(applier: &SqlApplier) -> Work {
+    let progress = applier.progress();
+    Arc::new(move || {
+        let now = progress.borrow();
+        now.rows + now.rows_uncommitted + now.giant.as_ref().map_or(0, |giant| giant.part)
+    })
 }
 
 /// Returns the position from which on the target is a state of the source: past it no table's copy is ahead of the stream.

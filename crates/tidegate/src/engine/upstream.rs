@@ -6,6 +6,7 @@ use serde_json::Value;
 use tidegate_model::{
     CopySource, CopyTable, Finding, Position, Problem, RelationId, Source, TableFilter, TableName, TableRoute,
 };
+use tidegate_source_cockroach::Work;
 use tidegate_sql::check::WantedTable;
 use tidegate_sql::copy::PlannedTable;
 
@@ -78,6 +79,9 @@ pub trait Upstream: Sync {
     /// Refuses what would lose, repeat or mix up rows. Nothing may be written before this has passed.
     fn verify(&self, before: &Before, wishes: &Wishes) -> impl Future<Output = Result<(), Problem>> + Send;
 
+    /// Returns the history that a stream which begins now belongs to, as the state keeps it.
+    fn identity(&self) -> impl Future<Output = Result<Value, Problem>> + Send;
+
     /// Makes the start point, once, or finds it again.
     fn start(
         &self,
@@ -91,13 +95,14 @@ pub trait Upstream: Sync {
     /// Watches over what the source must keep while nothing streams from it, and returns the problem when it cannot.
     fn watch_copy(&self, begun: &Self::Begun, at: &Position, board: &Board) -> impl Future<Output = Problem> + Send;
 
-    /// Starts to stream.
+    /// Starts to stream. `work` returns a number that changes while the target is being written.
     fn source(
         &self,
         run: &Run<'_>,
         begun: &Self::Begun,
         position: &Position,
         routes: &[TableRoute],
+        work: Work,
     ) -> impl Future<Output = Result<(Self::Source, View), Problem>> + Send;
 
     /// Ends a source in good order.

@@ -50,6 +50,18 @@ fn check_names_what_would_change_rows_of_the_target_by_itself() {
 }
 
 #[test]
+fn check_names_constraints_that_cockroach_cannot_defer() {
+    let migration = Migration::to_cockroach("crdb_deferrable");
+    migration.source.sql("CREATE TABLE t (id INT8 PRIMARY KEY, n INT8, CONSTRAINT t_n UNIQUE (n) DEFERRABLE)");
+    migration.target.sql("CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 UNIQUE)");
+    let found = migration.run("check", &["--json"]).expect_code(0).json();
+    let finding = found["findings"].as_array().into_iter().flatten().find(|finding| finding["code"] == "CK025");
+    let finding = finding.unwrap_or_else(|| panic!("nothing is said of it: {found}"));
+    assert!(finding["severity"] == "warning" && finding["subject"] == "public.t", "{finding}");
+    assert!(finding["what"].as_str().is_some_and(|what| what.contains("t_n")), "{finding}");
+}
+
+#[test]
 fn check_names_tables_and_columns_that_the_target_lacks() {
     let migration = Migration::to_cockroach("crdb_lacks");
     migration
@@ -98,6 +110,20 @@ fn status_has_the_same_keys_in_both_directions() {
         let stopped = migration.run("status", &["--json"]).expect_code(0).json();
         assert_eq!(stopped["streams"][0]["state"], "stopped");
     }
+}
+
+#[test]
+fn status_of_a_stopped_stream_says_how_long_the_source_still_keeps_its_history() {
+    let migration = Migration::from_cockroach("crdb_status_history");
+    migration.both(TABLE);
+    migration.start_streaming().stop();
+    let left = || {
+        let status = migration.run("status", &["--json"]).expect_code(0).json();
+        status["streams"][0]["history_seconds_left"].as_f64().unwrap_or_else(|| panic!("nothing is left: {status}"))
+    };
+    let before = left();
+    migration.source.sql("ALTER TABLE t CONFIGURE ZONE USING gc.ttlseconds = 60");
+    assert!(before > 3_000.0 && left() <= 60.0, "{before} and {}", left());
 }
 
 #[test]

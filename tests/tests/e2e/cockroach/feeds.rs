@@ -117,6 +117,89 @@ fn a_truncated_or_dropped_table_ends_the_stream_with_instructions() {
 }
 
 #[test]
+fn a_table_that_was_exchanged_for_another_of_its_name_stops_the_stream_running_or_not() {
+    for (topic, running) in [("crdb_swap_running", true), ("crdb_swap_stopped", false)] {
+        let migration = with_rows(topic);
+        let engine = migration.start_streaming();
+        migration.drain();
+        let swap = format!("ALTER TABLE t RENAME TO t_old; {TABLE}; INSERT INTO t VALUES (1, 100), (9, 9)");
+        let stopped = if running {
+            migration.source.sql(&swap);
+            let mut engine = engine;
+            engine.wait(PATIENCE)
+        } else {
+            engine.stop();
+            migration.source.sql(&swap);
+            migration.migrate_to_its_end(&[])
+        };
+        let stopped = stopped.expect_code(3);
+        assert_eq!(stopped.error_code().as_deref(), Some("CR041"), "{}", stopped.stderr);
+        assert!(stopped.says("public.t_old") && stopped.says("--recreate-slot"), "{}", stopped.stderr);
+        assert_eq!(migration.target.sql("SELECT id, n FROM t ORDER BY id"), "1|1\n2|2\n3|3");
+        // The repair that was named.
+        let mut engine = migration.start_with(&["--recreate-slot", "--exclude=public.t_old"]);
+        migration.wait_state(&mut engine, "streaming");
+        migration.drain();
+        assert_eq!(migration.target.sql("SELECT id, n FROM t ORDER BY id"), "1|100\n9|9");
+        engine.stop();
+    }
+}
+
+#[test]
+fn a_table_that_was_dropped_while_stopped_is_told_and_one_that_was_made_again_is_refused() {
+    let migration = with_rows("crdb_drop_stopped");
+    migration.both("CREATE TABLE other (id INT8 PRIMARY KEY); CREATE TABLE third (id INT8 PRIMARY KEY)");
+    migration.start_streaming().stop();
+    migration.source.sql("DROP TABLE other");
+    let engine = migration.start_streaming();
+    wait_until("status names the dropped table", PATIENCE, || {
+        stream(&migration)["dropped"] == serde_json::json!(["public.other"])
+    });
+    migration.source.sql("INSERT INTO t VALUES (4, 4)");
+    migration.drain();
+    assert_eq!(migration.target.number("SELECT count(*) FROM t"), 4);
+    engine.stop();
+
+    migration.source.sql(&format!("DROP TABLE t; {TABLE}"));
+    let stopped = migration.migrate_to_its_end(&[]).expect_code(3);
+    assert_eq!(stopped.error_code().as_deref(), Some("CR041"), "{}", stopped.stderr);
+    migration.both("CREATE TABLE unrelated (id INT8 PRIMARY KEY)");
+    migration.source.sql("DROP TABLE t; DROP TABLE third");
+    let stopped = migration.migrate_to_its_end(&[]);
+    assert_eq!(stopped.error_code().as_deref(), Some("CR043"), "{}", stopped.stderr);
+    assert_eq!(migration.target.number("SELECT count(*) FROM t"), 4, "nothing was changed at the target");
+}
+
+#[test]
+fn a_column_that_got_another_type_stops_the_stream_running_or_not() {
+    for (topic, running) in [("crdb_retype_running", true), ("crdb_retype_stopped", false)] {
+        let migration = with_rows(topic);
+        let engine = migration.start_streaming();
+        migration.drain();
+        let retype = "ALTER TABLE t ALTER COLUMN n TYPE INT8 USING (n * 10)";
+        let stopped = if running {
+            migration.source.sql(retype);
+            let mut engine = engine;
+            engine.wait(PATIENCE)
+        } else {
+            engine.stop();
+            migration.source.sql(retype);
+            migration.migrate_to_its_end(&[])
+        };
+        let stopped = stopped.expect_code(3);
+        let code = stopped.error_code().unwrap_or_default();
+        assert!(["CR042", "CR108"].contains(&&*code), "{}", stopped.stderr);
+        assert!(stopped.says("public.t") && stopped.says("--recopy"), "{}", stopped.stderr);
+        migration.target.sql("ALTER TABLE t ALTER COLUMN n TYPE INT8");
+        let mut engine = migration.start_with(&["--recopy=public.t"]);
+        migration.wait_state(&mut engine, "streaming");
+        migration.drain();
+        migration.assert_equal();
+        engine.stop();
+    }
+}
+
+#[test]
 fn what_an_applier_hides_from_feeds_does_not_come_back() {
     let migration = with_rows("crdb_hidden");
     let engine = migration.start_streaming();

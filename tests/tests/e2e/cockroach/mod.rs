@@ -4,4 +4,5 @@ mod commands;
 mod feeds;
 mod forward;
 mod reverse;
+mod way_back;
 mod zoo;

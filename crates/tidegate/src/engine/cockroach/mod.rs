@@ -6,7 +6,7 @@ mod watch;
 
 use tidegate_model::{Finding, Hlc, Position, Problem, TableFilter, TableRoute};
 use tidegate_source_cockroach::copy::{CockroachCopySource, ReadConfig};
-use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, catalog, check, now};
+use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, Work, catalog, check, history, now};
 use tidegate_sql::check::WantedTable;
 use tidegate_sql::copy::PlannedTable;
 
@@ -65,6 +65,10 @@ impl Upstream for Cockroach<'_> {
         self.verify_before(before, wishes).await
     }
 
+    async fn identity(&self) -> Result<serde_json::Value, Problem> {
+        Ok(as_stored(&history::identify(&self.0.from().session).await?))
+    }
+
     async fn start(&self, run: &Run<'_>, planned: &[PlannedTable]) -> Result<Start<Begun>, Problem> {
         self.start_or_resume(run, planned).await
     }
@@ -83,13 +87,16 @@ impl Upstream for Cockroach<'_> {
 
     async fn source(
         &self,
-        _run: &Run<'_>,
+        run: &Run<'_>,
         begun: &Begun,
         position: &Position,
         routes: &[TableRoute],
+        work: Work,
     ) -> Result<(CockroachSource, View), Problem> {
-        let tables = tables::of_routes(&self.0.from().session, routes).await?;
+        let tables = tables::of_routes(self.0, routes).await?;
         let mut config = self.config(tables);
+        config.work = work;
+        config.changed_only = run.both;
         let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
         config.points = routes.iter().filter_map(point).collect();
         let source = CockroachSource::start(config, position.clone(), begun.history.clone()).await?;

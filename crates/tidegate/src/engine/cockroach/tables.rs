@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_connect::Session;
-use tidegate_model::{Problem, RelationId, SourceColumn, SourceTable, TableFilter, TableRoute};
-use tidegate_source_cockroach::{Kind, TableInfo, catalog};
+use tidegate_model::{Problem, RelationId, SourceColumn, SourceTable, TableFilter, TableName, TableRoute};
+use tidegate_source_cockroach::catalog::{self, Present};
+use tidegate_source_cockroach::{Kind, TableInfo};
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 use tracing::{info, warn};
@@ -16,11 +17,16 @@ use super::super::{Board, Flow};
 /// A table created later is to be seen within ten seconds.
 const TABLES_EVERY: Duration = Duration::from_secs(5);
 
-/// Describes the tables of the routes for the feed. A table that was altered since its route was made is described as it
-/// was then: the feed first gives what was written before, and stops at the first row that is otherwise. One that was
-/// dropped is left out: no feed can name it.
-pub(super) async fn of_routes(session: &Session, routes: &[TableRoute]) -> Result<Vec<TableInfo>, Problem> {
-    let every_table = TableFilter::new(&[], &[], "")?;
+/// Describes the tables of the routes for the feed. A table that got or lost columns since its route was made is described
+/// as it was then: the feed first gives what was written before, and stops at the first row that is otherwise. One that
+/// was dropped is left out: no feed can name it. Anything else that happened to a table is refused.
+pub(super) async fn of_routes(flow: Flow<'_>, routes: &[TableRoute]) -> Result<Vec<TableInfo>, Problem> {
+    let (session, every_table) = (&flow.from().session, TableFilter::new(&[], &[], "")?);
+    let carried = routes.iter().map(|route| &route.map.source);
+    let dropped = Present::read(session).await?.verify(&flow.migration.name, carried)?;
+    for table in &dropped {
+        warn!(%table, "table was dropped at the source; it stays at the target as it is");
+    }
     let mut now: HashMap<RelationId, TableInfo> = HashMap::new();
     for table in catalog::list_tables(session, &every_table).await? {
         now.insert(table.info.table.id, table.info);
@@ -31,10 +37,10 @@ pub(super) async fn of_routes(session: &Session, routes: &[TableRoute]) -> Resul
         match now.remove(&source.id) {
             Some(info) if *info.table == *source => tables.push(info),
             Some(info) => tables.push(as_it_was(&info, source)),
-            None => warn!(table = %source.name, "table was dropped at the source; it stays at the target as it is"),
+            None => {}
         }
     }
-    Ok(tables)
+    if tables.is_empty() { Err(none_left(flow)) } else { Ok(tables) }
 }
 
 fn as_it_was(now: &TableInfo, then: &SourceTable) -> TableInfo {
@@ -58,17 +64,25 @@ fn kind_of_oid(oid: u32) -> Kind {
     Kind::of_type(&name).unwrap_or(Kind::Text)
 }
 
-/// Looks for tables that match and are not carried. A feed that cannot give everything ends by itself.
+/// Looks for tables that match and are not carried and for those that were dropped, and returns the problem of one that is
+/// not what it was. A feed that cannot give everything ends by itself.
 pub(super) async fn watch(flow: Flow<'_>, routes: &[TableRoute], board: &Board) -> Problem {
     let mut said = Vec::new();
     loop {
-        match missing(flow, routes).await {
-            Ok(missing) => {
+        match look(flow).await {
+            Ok(Looked { present, found }) => {
+                let carried = || routes.iter().map(|route| &route.map.source);
+                let dropped = match present.verify(&flow.migration.name, carried()) {
+                    Ok(dropped) => dropped.iter().map(ToString::to_string).collect(),
+                    Err(changed) => return changed,
+                };
+                let missing = found.into_iter().filter(|(id, _)| carried().all(|table| table.id != *id));
+                let missing: Vec<String> = missing.map(|(_, name)| name.to_string()).collect();
                 for table in missing.iter().filter(|table| !said.contains(*table)) {
                     warn!(%table, "a table of the source appeared that this migration does not carry");
                 }
                 said.clone_from(&missing);
-                board.change(|status| status.not_carried = missing);
+                board.change(|status| (status.not_carried, status.dropped) = (missing, dropped));
             }
             Err(problem) => warn!(error = %problem.why, "the source's tables cannot be listed"),
         }
@@ -76,12 +90,25 @@ pub(super) async fn watch(flow: Flow<'_>, routes: &[TableRoute], board: &Board) 
     }
 }
 
-async fn missing(flow: Flow<'_>, routes: &[TableRoute]) -> Result<Vec<String>, Problem> {
+/// The source's tables, and those of them that match.
+struct Looked {
+    present: Present,
+    found: Vec<(RelationId, TableName)>,
+}
+
+async fn look(flow: Flow<'_>) -> Result<Looked, Problem> {
     let migration = flow.migration;
     let filter = TableFilter::new(&migration.tables, &migration.exclude, &migration.state_schema)?;
     let session = Session::connect(&flow.from().settings, &migration.name.application_name("tables")).await?;
-    let found = catalog::list_names(&session, &filter).await?;
-    let carried = |id: RelationId| routes.iter().any(|route| route.map.source.id == id);
-    let missing = found.iter().filter(|(id, _)| !carried(*id));
-    Ok(missing.map(|(_, name)| name.to_string()).collect())
+    let present = Present::read(&session).await?;
+    Ok(Looked { found: present.matching(&filter), present })
+}
+
+fn none_left(flow: Flow<'_>) -> Problem {
+    Problem::definite(
+        "CR043",
+        format!("no table of migration \"{}\" exists at the source any more", flow.migration.name),
+        "every table that the stream carries was dropped, and a changefeed needs one",
+        "check --source; a migration of other tables has another --name",
+    )
 }

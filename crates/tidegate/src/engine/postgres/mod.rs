@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tidegate_model::{Finding, Lsn, Position, Problem, TableFilter, TableRoute};
-use tidegate_source_postgres::check::{SLOT_OF_SOMEBODY, source_findings};
+use tidegate_source_cockroach::Work;
+use tidegate_source_postgres::check::{SLOT_OF_SOMEBODY, deferrable_findings, source_findings};
 use tidegate_source_postgres::copy::{PostgresCopySource, ReadConfig};
 use tidegate_source_postgres::{History, PostgresSource, SourceConfig, catalog, publication};
 use tidegate_sql::check::WantedTable;
@@ -58,6 +59,9 @@ impl Upstream for Postgres<'_> {
 
     async fn findings(&self, filter: &TableFilter, wishes: &Wishes) -> Result<Vec<Finding>, Problem> {
         let mut findings = source_findings(&self.0.from().settings, &self.0.migration.name, filter).await?;
+        if self.0.to().session.is_cockroach() {
+            findings.extend(deferrable_findings(&self.0.from().session, filter).await);
+        }
         findings.retain(|finding| !(wishes.recreate_slot && finding.code == SLOT_OF_SOMEBODY));
         Ok(findings)
     }
@@ -80,6 +84,10 @@ impl Upstream for Postgres<'_> {
 
     async fn verify(&self, before: &Before, wishes: &Wishes) -> Result<(), Problem> {
         self.verify_before(before, wishes).await
+    }
+
+    async fn identity(&self) -> Result<Value, Problem> {
+        Ok(as_stored(&self.history().await?))
     }
 
     async fn start(&self, run: &Run<'_>, planned: &[PlannedTable]) -> Result<Start<Begun>, Problem> {
@@ -106,6 +114,7 @@ impl Upstream for Postgres<'_> {
         begun: &Begun,
         position: &Position,
         _routes: &[TableRoute],
+        _work: Work,
     ) -> Result<(PostgresSource, View), Problem> {
         let source = PostgresSource::start(self.config(run), position.clone(), begun.history.clone()).await?;
         let (received_from, spooled_bytes) = (source.received(), source.spooled_bytes());

@@ -145,7 +145,7 @@ impl Postgres<'_> {
         state::forget_start(run.target(), run.lease(), &as_stored(&self.history().await?)).await
     }
 
-    async fn history(&self) -> Result<History, Problem> {
+    pub(super) async fn history(&self) -> Result<History, Problem> {
         let object = self.0.migration.name.object_name();
         history::identify(&self.0.from().settings, &self.0.migration.name, &object, &object).await
     }
