@@ -41,8 +41,6 @@ pub struct Fence {
     live: Live,
     /// For how long the applier was held.
     pub held: Duration,
-    /// Attempts that it took.
-    pub attempts: u32,
     /// When it was taken: it is not to be read for ever.
     pub taken_at: Instant,
     /// They keep the snapshots.
@@ -122,7 +120,7 @@ impl<'a> Fencing<'a> {
         let mut why = "";
         for number in 1..=ATTEMPTS_MAX {
             let live = self.seat.caught_up().await;
-            match self.attempt(&live, number).await {
+            match self.attempt(&live).await {
                 Ok(Attempt::Taken(fence)) => {
                     let held_ms = fence.held.as_millis() as u64;
                     info!(position = %fence.position, held_ms, attempts = number, stream = %self.seat.stream, "fence taken");
@@ -140,7 +138,7 @@ impl<'a> Fencing<'a> {
         Err(unsettled(why))
     }
 
-    async fn attempt(&self, live: &Live, number: u32) -> Result<Attempt, Problem> {
+    async fn attempt(&self, live: &Live) -> Result<Attempt, Problem> {
         let target = SnapshotTaker::open(&self.written, &self.key).await?;
         let of_postgres = live.handle.progress().borrow().applied.lsn().is_some();
         let source = match of_postgres {
@@ -165,8 +163,7 @@ impl<'a> Fencing<'a> {
             Pair { position: position.clone(), source: side(&self.read, read), target: side(&self.written, written) };
         let (taken_at, _keepers) = (Instant::now(), (source, target));
         let live = live.clone();
-        let attempts = number;
-        Ok(Attempt::Taken(Box::new(Fence { position, pair, touched, live, held, attempts, taken_at, _keepers })))
+        Ok(Attempt::Taken(Box::new(Fence { position, pair, touched, live, held, taken_at, _keepers })))
     }
 
     /// The snapshot decides the position.
