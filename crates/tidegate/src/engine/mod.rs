@@ -221,7 +221,8 @@ async fn run_streams(
         ended
     };
     let returning = async {
-        if !standing.reverse_begun && both && stop.run_until_cancelled(there.copied()).await.is_none() {
+        let begins = restart || !standing.reverse_begun;
+        if begins && both && stop.run_until_cancelled(there.copied()).await.is_none() {
             return Ok(Ended { applied: None });
         }
         let ended = run_wanted(reverse, &reverse_wishes, &back, &stop).await;
