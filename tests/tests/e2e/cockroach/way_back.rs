@@ -86,6 +86,23 @@ fn what_the_target_cannot_hold_exactly_is_not_written_back() {
 }
 
 #[test]
+fn a_reverse_stream_that_reads_postgres_begins_anew_too() {
+    let migration = Migration::from_cockroach("crdb_back_postgres");
+    migration.both(TABLES);
+    migration.source.sql("INSERT INTO t VALUES (1, 1)");
+    let mut engine = migration.start_with(&["--direction=both"]);
+    both_streaming(&migration, &mut engine);
+    engine.stop();
+    // Given up.
+    migration.target.sql("INSERT INTO t VALUES (2, 2)");
+    let mut engine = migration.start_with(&["--restart-reverse"]);
+    both_streaming(&migration, &mut engine);
+    migration.target.sql("INSERT INTO t VALUES (3, 3)");
+    wait_until("the row came back", PATIENCE, || migration.source.sql("SELECT id FROM t ORDER BY id") == "1\n3");
+    engine.stop();
+}
+
+#[test]
 fn a_reverse_stream_that_never_was_cannot_begin_anew() {
     let migration = Migration::to_cockroach("crdb_back_none");
     migration.both(TABLES);
