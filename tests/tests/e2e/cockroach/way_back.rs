@@ -44,6 +44,10 @@ fn tables_that_the_way_back_reads_are_not_emptied_unless_it_begins_anew() {
         migration.source.sql(rows) == expected && migration.target.sql(rows) == expected
     });
     engine.stop();
+    let mut engine = migration.start_with(&["--recreate-slot", "--restart-reverse"]);
+    both_streaming(&migration, &mut engine);
+    migration.assert_equal();
+    engine.stop();
 }
 
 #[test]
