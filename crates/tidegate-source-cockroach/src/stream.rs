@@ -13,6 +13,7 @@
 //! comes again. A feed that nobody reads just waits.
 
 mod decoder;
+mod feed;
 mod gauge;
 mod reader;
 mod refusal;

@@ -1,19 +1,19 @@
 //! The reader: owns the connection of the feed and gives what comes to the decoder.
 
-use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tidegate_connect::{Server, Session};
 use tidegate_model::{Class, Hlc, Position, Problem, TableName};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, RowStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::decoder::Input;
+use super::feed::{Feed, is_resolved, weight};
 use super::watchdog::Watchdog;
 use super::{Received, SourceConfig, refusal};
 use crate::catalog::Present;
@@ -24,8 +24,6 @@ use crate::statement::Changefeed;
 /// Waits between attempts to reconnect: from the first to the last, doubled each time, and up to a half longer, so that
 /// many streams do not come back at once.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-/// Rows are passed on in blocks of about this many bytes, or as few as there are.
-const BLOCK_BYTES: u64 = 64 << 10;
 /// How long a cancel request may take; without it the server notices the closed connection a moment later.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -287,61 +285,4 @@ async fn end_feed(session: Session) {
         tracing::debug!("cancel request took too long");
     }
     session.close().await;
-}
-
-/// Only a resolved timestamp comes without a table.
-fn is_resolved(row: &Row) -> bool {
-    row.try_get::<_, Option<&str>>(0).is_ok_and(|table| table.is_none())
-}
-
-fn weight(row: &Row) -> u64 {
-    (row.raw_size_bytes() + size_of::<Row>()) as u64
-}
-
-/// The rows of a feed, in blocks.
-struct Feed {
-    rows: Pin<Box<RowStream>>,
-    /// How it ended, behind the rows that came before.
-    ended: Option<Option<tokio_postgres::Error>>,
-}
-
-impl Feed {
-    fn new(rows: RowStream) -> Self {
-        Feed { rows: Box::pin(rows), ended: None }
-    }
-
-    /// Waits for rows and returns those that are there. The error is that of the server; `None`: the feed ended.
-    /// Cancel-safe.
-    async fn next(&mut self) -> Result<Vec<Row>, Option<tokio_postgres::Error>> {
-        if let Some(ended) = self.ended.take() {
-            return Err(ended);
-        }
-        let mut next = self.rows.next().await;
-        let mut rows = Vec::new();
-        let mut bytes = 0;
-        loop {
-            match next {
-                Some(Ok(row)) => {
-                    bytes += weight(&row);
-                    rows.push(row);
-                }
-                Some(Err(error)) => self.ended = Some(Some(error)),
-                None => self.ended = Some(None),
-            }
-            if bytes >= BLOCK_BYTES || self.ended.is_some() {
-                break;
-            }
-            match self.rows.next().now_or_never() {
-                Some(more) => next = more,
-                None => break,
-            }
-        }
-        match self.ended.take() {
-            Some(ended) if rows.is_empty() => Err(ended),
-            ended => {
-                self.ended = ended;
-                Ok(rows)
-            }
-        }
-    }
 }

@@ -44,6 +44,10 @@ fn tables_that_the_way_back_reads_are_not_emptied_unless_it_begins_anew() {
         migration.source.sql(rows) == expected && migration.target.sql(rows) == expected
     });
     engine.stop();
+    let mut engine = migration.start_with(&["--recreate-slot", "--restart-reverse"]);
+    both_streaming(&migration, &mut engine);
+    migration.assert_equal();
+    engine.stop();
 }
 
 #[test]
@@ -82,6 +86,23 @@ fn what_the_target_cannot_hold_exactly_is_not_written_back() {
     });
     assert_eq!(migration.source.sql("SELECT doc FROM t WHERE id = 1"), document);
     assert_eq!(migration.source.sql("SELECT n FROM t WHERE id = 2"), "2");
+    engine.stop();
+}
+
+#[test]
+fn a_reverse_stream_that_reads_postgres_begins_anew_too() {
+    let migration = Migration::from_cockroach("crdb_back_postgres");
+    migration.both(TABLES);
+    migration.source.sql("INSERT INTO t VALUES (1, 1)");
+    let mut engine = migration.start_with(&["--direction=both"]);
+    both_streaming(&migration, &mut engine);
+    engine.stop();
+    // Given up.
+    migration.target.sql("INSERT INTO t VALUES (2, 2)");
+    let mut engine = migration.start_with(&["--restart-reverse"]);
+    both_streaming(&migration, &mut engine);
+    migration.target.sql("INSERT INTO t VALUES (3, 3)");
+    wait_until("the row came back", PATIENCE, || migration.source.sql("SELECT id FROM t ORDER BY id") == "1\n3");
     engine.stop();
 }
 
