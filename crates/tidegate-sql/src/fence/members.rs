@@ -31,8 +31,8 @@ pub(super) async fn members(session: &Session, tables: &[TableName]) -> Result<V
     let sql = format!(
         "{FAMILY} SELECT n.nspname::text, c.relname::text, c.relkind = 'r' AND EXISTS (\
          WITH RECURSIVE up AS (SELECT f.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i \
-         JOIN up ON up.oid = i.inhrelid) SELECT FROM up LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = up.oid \
-         WHERE s.srrelid IS NOT NULL OR up.oid NOT IN (SELECT m.oid FROM family m)), \
+         JOIN up ON up.oid = i.inhrelid) \
+         SELECT FROM up LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = up.oid WHERE s.srrelid IS NOT NULL OR up.oid NOT IN (SELECT m.oid FROM family m)), \
          (SELECT count(*) FROM wanted) \
          FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY c.oid"

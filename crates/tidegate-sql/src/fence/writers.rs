@@ -14,7 +14,8 @@ const QUERY: &str = "
 WITH locked AS (
     SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    JOIN unnest($1::text[], $2::text[]) AS wanted (schema, name) ON wanted.schema = n.nspname AND wanted.name = c.relname
+    JOIN unnest($1::text[], $2::text[]) AS wanted (schema, name)
+      ON wanted.schema = n.nspname AND wanted.name = c.relname
     WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))
 SELECT a.pid, extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8,
