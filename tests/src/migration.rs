@@ -143,6 +143,16 @@ impl Migration {
         Engine::start(&arguments, &self.environment)
     }
 
+    /// Starts `tidegate migrate` and waits until one of its streams flows, whichever way.
+    pub fn start_flowing(&self) -> Engine {
+        let mut engine = self.start();
+        crate::wait::wait_until("a stream flows", PATIENCE, || {
+            engine.assert_running();
+            self.states().iter().any(|state| state == "streaming")
+        });
+        engine
+    }
+
     /// Starts `tidegate migrate` and waits until it streams.
     pub fn start_streaming(&self) -> Engine {
         let mut engine = self.start();
@@ -157,9 +167,14 @@ impl Migration {
 
     /// Runs another command to its end.
     pub fn run(&self, command: &str, options: &[&str]) -> Outcome {
+        self.begin(command, options).wait(Duration::from_secs(180))
+    }
+
+    /// Begins another command, and does not wait for it.
+    pub fn begin(&self, command: &str, options: &[&str]) -> Engine {
         let mut arguments = self.arguments(command);
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
-        Engine::start(&arguments, &self.environment).wait(Duration::from_secs(180))
+        Engine::start(&arguments, &self.environment)
     }
 
     /// Runs any command line to its end, with the environment of this migration.

@@ -13,6 +13,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Opens a connection and drives it on the runtime that this is awaited on.
 pub(crate) async fn connect(database: &Database) -> Result<Client, tokio_postgres::Error> {
+    connect_as(database, None).await
+}
+
+async fn connect_as(database: &Database, role: Option<&str>) -> Result<Client, tokio_postgres::Error> {
     let mut config = match &database.host {
         // As `psql` does: over the socket no server asks for encryption or a password.
         Host::Postgres(server) => {
@@ -22,6 +26,9 @@ pub(crate) async fn connect(database: &Database) -> Result<Client, tokio_postgre
         }
         Host::Cockroach(server) => server.psql_url(&database.name).parse()?,
     };
+    if let Some(role) = role {
+        config.user(role);
+    }
     config.application_name("testkit").connect_timeout(Duration::from_secs(10));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
@@ -59,6 +66,13 @@ impl Wire {
     pub fn connect(database: &Database) -> Result<Wire, Refused> {
         let runtime = runtime();
         let client = runtime.block_on(connect(database)).map_err(|error| refused(&error))?;
+        Ok(Wire { client, runtime })
+    }
+
+    /// Connects as a role that need not be the superuser.
+    pub fn connect_as(database: &Database, role: &str) -> Result<Wire, Refused> {
+        let runtime = runtime();
+        let client = runtime.block_on(connect_as(database, Some(role))).map_err(|error| refused(&error))?;
         Ok(Wire { client, runtime })
     }
 

@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::catalog::{Firing, TargetTable, Trigger, read_tables};
 use crate::dialect::Dialect;
+use crate::fence::is_of_a_fence;
 use crate::plan::SessionRights;
 use crate::state::{Lease, table_text, under_lease};
 use crate::{quote, retry, server_error};
@@ -56,7 +57,8 @@ pub fn active_objects(target: &TargetTable, rights: SessionRights, dialect: Dial
             back: format!("ALTER TABLE {table} {how} {word} {quoted}"),
         }
     };
-    let triggers = target.triggers.iter().filter(|trigger| fires(trigger.firing));
+    // A fence of ours lets the applier pass. Putting it aside would open the side that a turn has closed.
+    let triggers = target.triggers.iter().filter(|trigger| fires(trigger.firing) && !is_of_a_fence(&trigger.name));
     let rules = target.rules.iter().filter(|rule| fires(rule.firing));
     let trigger = |trigger: &Trigger| match dialect {
         Dialect::Postgres => switch("trigger", &trigger.name, trigger.firing),

@@ -36,6 +36,8 @@ pub enum Command {
     Cutover(TurnArgs),
     /// The same the other way: closes the target and opens the source again.
     Failback(TurnArgs),
+    /// Ends a migration for good: removes what it made on both sides. Shows the list first. There is no way back.
+    Finish(FinishArgs),
     /// Checks or shows a configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -208,6 +210,24 @@ pub struct TurnArgs {
     pub immediate: bool,
     /// Gives up waiting for the answer after this long. The turn itself goes on.
     #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub timeout: Interval,
+}
+
+#[derive(Debug, Args)]
+pub struct FinishArgs {
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Shows what would be removed and changes nothing.
+    #[arg(long)]
+    pub plan_only: bool,
+    /// Goes ahead without asking. Needed where nobody can answer.
+    #[arg(long)]
+    pub yes: bool,
+    /// Does not wait until the other side has everything: it may stay behind for ever.
+    #[arg(long)]
+    pub undrained: bool,
+    /// How long the other side may take to get everything, and whoever runs the streams to end them.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
     pub timeout: Interval,
 }
 

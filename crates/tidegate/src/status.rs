@@ -75,6 +75,9 @@ pub struct StreamStatus {
     /// Why it does not go on, if it does not.
     pub waiting_for: Option<String>,
     pub dead_letters: u64,
+    /// Transactions of others on the side that is not open. They are not applied.
+    #[serde(default)]
+    pub breaches: u64,
     pub tables: TableCounts,
     /// While tables are copied.
     pub copy: Option<CopyStatus>,
@@ -111,6 +114,7 @@ impl StreamStatus {
             history_seconds_left: None,
             waiting_for: None,
             dead_letters: 0,
+            breaches: 0,
             tables: TableCounts::default(),
             copy: None,
             transactions: 0,

@@ -9,8 +9,9 @@ use super::problem::failed;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) table: TableName,
-    /// A subscription of this database writes to it. Its worker fires no triggers of statements, only those of rows.
-    pub(super) is_subscribed: bool,
+    /// Rows reach it without a statement on anything that is fenced, so that only triggers of rows see them: through a
+    /// root that is not fenced, or by a subscription, whose worker fires no triggers of statements.
+    pub(super) by_rows: bool,
 }
 
 /// The tables and all that inherits from them: a trigger on the root does not see what is written to a leaf.
@@ -30,7 +31,8 @@ pub(super) async fn members(session: &Session, tables: &[TableName]) -> Result<V
     let sql = format!(
         "{FAMILY} SELECT n.nspname::text, c.relname::text, c.relkind = 'r' AND EXISTS (\
          WITH RECURSIVE up AS (SELECT f.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i \
-         JOIN up ON up.oid = i.inhrelid) SELECT FROM up JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = up.oid), \
+         JOIN up ON up.oid = i.inhrelid) \
+         SELECT FROM up LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = up.oid WHERE s.srrelid IS NOT NULL OR up.oid NOT IN (SELECT m.oid FROM family m)), \
          (SELECT count(*) FROM wanted) \
          FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY c.oid"
@@ -49,7 +51,7 @@ pub(super) async fn members(session: &Session, tables: &[TableName]) -> Result<V
     }
     let member = |row: &tokio_postgres::Row| Member {
         table: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-        is_subscribed: row.get(2),
+        by_rows: row.get(2),
     };
     Ok(rows.iter().map(member).collect())
 }

@@ -27,6 +27,7 @@ mod problem;
 mod read_only;
 mod record;
 mod triggers;
+mod writers;
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub use members::not_owned;
 pub use read_only::{ReadOnly, make_read_only, make_writable};
 pub use record::{FenceRow, give_up, let_through, read_fence};
 pub(crate) use triggers::leftovers;
-pub use triggers::{Present, present, put_up, take_down};
+pub use triggers::{Present, is_of_a_fence, present, put_up, take_down};
+pub use writers::writers;
 
 /// How many tables are locked in one transaction.
 pub const GROUP_SIZE: usize = 200;

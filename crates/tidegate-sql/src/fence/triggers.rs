@@ -93,7 +93,12 @@ fn name_of(name: &MigrationName) -> String {
     format!("tidegate_{name}_fence")
 }
 
-/// The trigger of rows, for what a subscription writes.
+/// Returns whether a trigger of this name is one of a migration's fence. It changes no row: it refuses or lets pass.
+pub fn is_of_a_fence(trigger: &str) -> bool {
+    trigger.starts_with("tidegate_") && (trigger.ends_with("_fence") || trigger.ends_with("_fence_row"))
+}
+
+/// The trigger of rows, for what no trigger of statements sees.
 fn row_name_of(name: &MigrationName) -> String {
     format!("tidegate_{name}_fence_row")
 }
@@ -114,7 +119,7 @@ fn create_sql(schema: &StateSchema, order: &FenceOrder, member: &Member) -> Stri
         )
     };
     let mut sql = one(&name_of(&order.name), "INSERT OR UPDATE OR DELETE OR TRUNCATE", "STATEMENT");
-    if member.is_subscribed {
+    if member.by_rows {
         sql += &one(&row_name_of(&order.name), "INSERT OR UPDATE OR DELETE", "ROW");
     }
     sql
@@ -140,9 +145,9 @@ async fn standing(session: &Session, schema: &StateSchema, order: &FenceOrder) -
     let mut standing = Vec::new();
     for row in rows {
         let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
-        standing.push(Member { table: table.clone(), is_subscribed: false });
+        standing.push(Member { table: table.clone(), by_rows: false });
         if row.get(2) {
-            standing.push(Member { table, is_subscribed: true });
+            standing.push(Member { table, by_rows: true });
         }
     }
     Ok(standing)
@@ -217,5 +222,12 @@ mod tests {
     fn the_longest_name_fits() {
         let name: MigrationName = "x".repeat(32).parse().unwrap();
         assert!(row_name_of(&name).len() < 63);
+    }
+
+    #[test]
+    fn triggers_of_a_fence_are_known_by_their_names() {
+        let name: MigrationName = "orders".parse().unwrap();
+        assert!(is_of_a_fence(&name_of(&name)) && is_of_a_fence(&row_name_of(&name)));
+        assert!(!is_of_a_fence("audit_fence") && !is_of_a_fence("tidegate_orders"));
     }
 }

@@ -3,9 +3,11 @@
 //! Nothing is guessed: an object is ours by its name (`tidegate_<name>`) or by a record in the state. The state goes
 //! last, so that a removal that was interrupted finds the rest again.
 
+mod ending;
 mod inventory;
 mod removal;
 
+pub use ending::declare_over;
 pub use inventory::{Removal, RemovalKind, inventory};
 pub use removal::remove;
 

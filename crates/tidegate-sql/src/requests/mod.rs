@@ -34,6 +34,9 @@ pub const VERIFY: &str = "verify";
 /// The request that turns the migration round, or plans to.
 pub const TURN: &str = "turn";
 
+/// The request that ends the streams for good: the migration is over. It is not answered, for nobody is left to.
+pub const FINISH: &str = "finish";
+
 /// What a command wants from the owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {

@@ -153,6 +153,14 @@ impl Book<'_> {
         Ok(turns.into_iter().max_by_key(|recorded| numbers(&recorded.turn)))
     }
 
+    /// Returns the time by the clock that dates the steps, since 1970, in seconds.
+    pub async fn now(&self) -> Result<f64, Problem> {
+        let sql = "SELECT extract(epoch FROM clock_timestamp())::float8";
+        let row =
+            retry::repeatable(|| async { self.session.query_one(sql, &[]).await.map_err(failed("ask the time")) });
+        Ok(row.await?.get(0))
+    }
+
     /// Returns the record of the turn that led to this side's generation; null before the first.
     pub async fn turned(&self) -> Result<Value, Problem> {
         let sql = format!("SELECT turned::text FROM {} WHERE migration = $1", self.schema.table("migration"));

@@ -225,3 +225,21 @@ async fn what_was_put_aside_comes_back_as_it_was() {
         assert_eq!(read_tables(target.client(), &names).await.unwrap(), before);
     }
 }
+
+#[tokio::test]
+async fn a_fence_of_ours_is_not_among_what_changes_rows_by_itself() {
+    let target = Target::new(
+        "CREATE TABLE t (id int PRIMARY KEY);
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+         CREATE TRIGGER tidegate_orders_fence BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION f();
+         CREATE TRIGGER audit BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION f();
+         ALTER TABLE t ENABLE ALWAYS TRIGGER tidegate_orders_fence, ENABLE ALWAYS TRIGGER audit",
+    )
+    .await;
+    let name = TableName::new("public", "t");
+    let tables = read_tables(target.client(), std::slice::from_ref(&name)).await.unwrap();
+    for foreign_keys_enforced in [false, true] {
+        let found = active_objects(&tables[&name], SessionRights { foreign_keys_enforced }, Dialect::Postgres);
+        assert_eq!(found.iter().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["audit"]);
+    }
+}

@@ -57,6 +57,19 @@ async fn nobody_gets_through_but_the_applier() {
 }
 
 #[tokio::test]
+async fn a_leaf_is_closed_against_what_comes_through_a_root_that_is_not() {
+    let database = Database::new(TABLES).await;
+    let applier = database.client().await;
+    let_through(&applier, &database.schema, &database.name).await.unwrap();
+    database.fenced(&database.order("a", 1, &["leaf"])).await;
+    let client = database.client().await;
+    for write in ["INSERT INTO root VALUES (2)", "UPDATE middle SET id = 3", "DELETE FROM root", "TRUNCATE root"] {
+        assert!(refusal(client.batch_execute(write).await).starts_with("25006"), "{write}");
+    }
+    applier.batch_execute("INSERT INTO root VALUES (2); DELETE FROM leaf; TRUNCATE root").await.unwrap();
+}
+
+#[tokio::test]
 async fn the_refusal_says_where_to_go() {
     let database = Database::new(TABLES).await;
     database.fenced(&database.order("a", 1, &BOTH)).await;

@@ -1,5 +1,6 @@
 //! Asking the owner of a stream for something. Where there is no owner, this process becomes it meanwhile.
 
+use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -37,6 +38,19 @@ pub async fn flowing(migration: &Migration, ends: &Ends) -> Result<Stream, Failu
 /// Tells whether a turn has begun that has not ended.
 pub async fn unfinished_turn(migration: &Migration, ends: &Ends) -> Result<bool, Problem> {
     engine::unfinished_turn(migration, ends).await.map(|direction| direction.is_some())
+}
+
+/// Asks whoever sits there, who goes ahead by typing the word.
+pub fn confirmed(word: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let what = format!("{word} was not confirmed");
+        let problem = Problem::definite("CF007", what, "nobody can be asked", "read the plan, and say --yes");
+        return Err(Failure::unknown(problem));
+    }
+    eprint!("type \"{word}\" to go ahead: ");
+    let mut line = String::new();
+    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut line));
+    Ok(read.is_ok() && line.trim() == word)
 }
 
 /// Leaves a request with the owner of a stream and waits for the answer, which may be an error.

@@ -17,8 +17,15 @@ use crate::config::{Migration, PipelineOptions};
 use crate::engine::{Before, Ends, Flow, Upstream, Wishes, run_alone, with_upstream};
 use crate::output::{Exit, Failure, bytes, print_json};
 
+/// Writes a marker at the source of a stream and waits until it has passed it: by its owner, or as its owner.
+pub(super) async fn drain(flow: Flow<'_>, limit: std::time::Duration) -> Result<Drained, Failure> {
+    let until = tokio::time::Instant::now() + limit;
+    let drain = Drain { flow, until, patience: limit.as_secs_f64() };
+    with_upstream!(flow, upstream => drain.run(&upstream).await)
+}
+
 /// A stream that was drained.
-struct Drained {
+pub(super) struct Drained {
     stream: Stream,
     marker: Position,
     applied: Position,
@@ -29,14 +36,12 @@ struct Drained {
 pub async fn run(args: DrainArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
-    let until = tokio::time::Instant::now() + args.timeout.0;
     let mut drained = Vec::new();
     for stream in [Stream::Forward, Stream::Reverse] {
         let flow = Flow { migration: &migration, ends: &ends, stream };
         let before = Before::read(flow).await.map_err(Failure::unknown)?;
         if before.checkpoint.is_some() {
-            let drain = Drain { flow, until, patience: args.timeout.0.as_secs_f64() };
-            drained.push(with_upstream!(flow, upstream => drain.run(&upstream).await?));
+            drained.push(drain(flow, args.timeout.0).await?);
         } else if stream == Stream::Forward {
             return Err(Failure::unknown(no_migration(&migration)));
         }

@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod demo;
 mod drain;
+mod finish;
 mod migrate;
 mod status;
 mod turn;
@@ -24,6 +25,7 @@ pub async fn run(command: Command) -> Exit {
         Command::Drain(args) => (args.migration.json, drain::run(args).await),
         Command::Cutover(args) => (args.migration.json, turn::run(args, Direction::Cutover).await),
         Command::Failback(args) => (args.migration.json, turn::run(args, Direction::Failback).await),
+        Command::Finish(args) => (args.migration.json, finish::run(args).await),
         Command::Verify(args) => (args.migration.json, verify::run(args).await),
         Command::Config(command) => (false, config::run(command)),
         Command::Demo(args) => (false, demo::run(args).await),

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tidegate_connect::Session;
+use tidegate_control::Turning;
 use tidegate_model::{CopyState, Position, Problem, Stream, TableName};
 use tidegate_source_cockroach::GcWindow;
 use tidegate_source_postgres::wal;
 use tidegate_sql::copy::{CopyRecord, read_records};
-use tidegate_sql::state::{self, OwnerRow, Part, StateKey};
+use tidegate_sql::state::{self, MigrationRow, OwnerRow, Part, StateKey};
 use tokio::time::sleep;
 
 use super::migrate::stop_on_signals;
@@ -69,8 +70,36 @@ async fn read(migration: &Migration) -> Result<(Status, bool), Problem> {
             reverse.look(&mut streams, &mut error).await?;
         }
     }
-    let (name, phase) = (migration.name.to_string(), row.phase);
-    Ok((Status { name, phase, generation: row.generation, streams, error }, source.is_err()))
+    let mut rows = vec![row];
+    if let Ok(source) = &source {
+        rows.extend(state::read_migration(source, &forward.key.schema, &migration.name).await?);
+    }
+    if error.is_none() && streams.iter().any(|stream| stream.breaches > 0) {
+        error = Some(ErrorJson::from(&breached(migration)));
+    }
+    let (phase, generation) = standing(&rows);
+    Ok((Status { name: migration.name.to_string(), phase, generation, streams, error }, source.is_err()))
+}
+
+/// Returns phase and generation: the higher generation is the truth, and while a turn is unfinished neither side is.
+fn standing(rows: &[MigrationRow]) -> (String, i64) {
+    let newest = rows.iter().max_by_key(|row| row.generation).expect("the target's is there");
+    let is_unfinished = |row: &MigrationRow| {
+        let turning = row.turning.as_ref().and_then(|text| text.parse().ok());
+        matches!(turning, Some(Turning::Begun(id) | Turning::Turning(id)) if id.to == newest.generation + 1)
+    };
+    let behind = rows.iter().any(|row| row.generation < newest.generation);
+    let phase = if behind || rows.iter().any(is_unfinished) { "cutover" } else { newest.phase.as_str() };
+    (phase.to_owned(), newest.generation)
+}
+
+fn breached(migration: &Migration) -> Problem {
+    Problem::definite(
+        "CT015",
+        "somebody writes to the side that is not open",
+        "BREACH: what was written there is not carried over, and the two sides are not equal any more",
+        format!("find the writer and stop it; then compare: tidegate verify --name {}", migration.name),
+    )
 }
 
 /// A stream that is asked about.
@@ -223,5 +252,29 @@ fn print(status: &Status) {
     }
     if let Some(error) = &status.error {
         println!("error[{}]: {}\n  why:  {}\n  next: {}", error.code, error.what, error.why, error.next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phase_is_cutover_while_a_turn_is_unfinished() {
+        let row = |generation, phase: &str, turning: Option<&str>| MigrationRow {
+            generation,
+            phase: phase.to_owned(),
+            turning: turning.map(str::to_owned),
+            side: String::new(),
+            settings: serde_json::Value::Null,
+        };
+        let phase = |rows: &[MigrationRow]| standing(rows).0;
+        let plain = row(1, "initial", None);
+        assert_eq!(standing(&[plain.clone(), plain.clone()]), ("initial".to_owned(), 1));
+        assert_eq!(phase(&[plain.clone(), row(1, "initial", Some("begun 2.1"))]), "cutover");
+        assert_eq!(phase(&[plain.clone(), row(1, "initial", Some("turning 2.3"))]), "cutover");
+        assert_eq!(phase(&[plain.clone(), row(1, "initial", Some("aborted 2.1"))]), "initial");
+        assert_eq!(standing(&[row(2, "reversed", None), plain]), ("cutover".to_owned(), 2));
+        assert_eq!(phase(&[row(2, "reversed", None), row(2, "reversed", None)]), "reversed");
     }
 }

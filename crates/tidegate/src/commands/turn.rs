@@ -1,6 +1,5 @@
 //! `cutover` and `failback`: plan, show, execute.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,7 +10,7 @@ use tidegate_sql::requests::{self, Request, TURN};
 use super::asking;
 use crate::cli::{Fence, TurnArgs};
 use crate::config::{Migration, PipelineOptions};
-use crate::engine::{Ends, Flow, TurnRequest, abort_turn};
+use crate::engine::{Ends, Flow, TurnRequest, abort_turn, turn_standing};
 use crate::output::{Exit, Failure, print_json};
 
 pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> {
@@ -24,23 +23,30 @@ pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> 
     asking::flowing(&migration, &ends).await?;
     let flow = Flow { migration: &migration, ends: &ends, stream: direction.drained() };
     let asked_by = std::env::var("USER").ok();
-    let request = |plan_only| TurnRequest { direction, policy: policy.clone(), plan_only, asked_by: asked_by.clone() };
+    let (is_turned, now) = turn_standing(&migration, &ends, direction).await.map_err(Failure::unknown)?;
+    let request = |plan_only, now| {
+        let (policy, asked_by, asked_at) = (policy.clone(), asked_by.clone(), Some(now));
+        TurnRequest { direction, policy, plan_only, asked_at, asked_by }
+    };
     let unfinished = asking::unfinished_turn(&migration, &ends).await.map_err(Failure::unknown)?;
-    if !unfinished {
-        let plan = ask(flow, &request(true), &args, |_| {}).await?;
+    // Asked again for what is done, it shows the certificate again.
+    if !unfinished && (!is_turned || args.plan_only) {
+        let plan = ask(flow, &request(true, now), &args, |_| {}).await?;
         if args.plan_only {
             show(&args, &plan, "plan");
             return Ok(Exit::Done);
         }
         eprintln!("{}", plan["text"].as_str().unwrap_or_default());
-        if !args.yes && !confirmed(direction)? {
+        if !args.yes && !asking::confirmed(&direction.to_string())? {
             eprintln!("nothing was changed");
             return Ok(Exit::Negative);
         }
-    } else if args.plan_only {
+    } else if unfinished && args.plan_only {
         return Err(Failure::refused(goes_on(direction)));
     }
-    let answer = ask(flow, &request(false), &args, said).await?;
+    // Whoever confirmed may have taken their time.
+    let (_, now) = turn_standing(&migration, &ends, direction).await.map_err(Failure::unknown)?;
+    let answer = ask(flow, &request(false, now), &args, said).await?;
     if let Some(out) = &args.out {
         write(out, &answer).map_err(Failure::unknown)?;
     }
@@ -79,19 +85,6 @@ fn show(args: &TurnArgs, answer: &Value, what: &str) {
     } else {
         println!("{}", answer["text"].as_str().unwrap_or_default());
     }
-}
-
-/// Asks whoever sits there.
-fn confirmed(direction: Direction) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        let what = format!("{direction} was not confirmed");
-        let problem = Problem::definite("CF007", what, "nobody can be asked", "read the plan, and say --yes");
-        return Err(Failure::unknown(problem));
-    }
-    eprint!("type \"{direction}\" to go ahead: ");
-    let mut line = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut line));
-    Ok(read.is_ok() && line.trim() == direction.to_string())
 }
 
 fn write(out: &Path, answer: &Value) -> Result<(), Problem> {

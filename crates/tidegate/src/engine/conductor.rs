@@ -1,16 +1,17 @@
 //! Does what commands ask of the streams that this process owns.
 //!
 //! ```text
-//!   request table --> serve (one for each stream) --> Seat::requests --> Conductor --> drain | verify | turn
+//!   request table --> serve (one for each stream) --> Seat::requests --> Conductor --> drain | verify | turn | finish
 //! ```
 
 use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_model::{Problem, Stream};
-use tidegate_sql::requests::{DRAIN, TURN, Taken, VERIFY, drain_position, unknown_kind};
+use tidegate_sql::requests::{DRAIN, FINISH, TURN, Taken, VERIFY, drain_position, unknown_kind};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::seat::Seat;
@@ -25,6 +26,8 @@ pub struct Conductor {
     pub reverse: Arc<Seat>,
     /// Comparing and turning hold the applier: one at a time.
     pub baton: Mutex<()>,
+    /// Ends both streams.
+    pub stop: CancellationToken,
 }
 
 impl Conductor {
@@ -67,7 +70,11 @@ impl Conductor {
             }
             TURN => {
                 let _baton = self.baton.lock().await;
-                turning::run(&self, &taken).await
+                Box::pin(turning::run(&self, &taken)).await
+            }
+            FINISH => {
+                info!("the migration is over: the streams end");
+                return self.stop.cancel();
             }
             _ => Err(unknown_kind(&taken.request)),
         };

@@ -51,14 +51,14 @@ use board::Board;
 pub use cockroach::Cockroach;
 use conductor::Conductor;
 pub use display::line;
-pub use ends::{Ends, Flow};
+pub use ends::{End, Ends, Flow};
 use owned::Owned;
 pub use postgres::Postgres;
 pub use preflight::{Preflight, Verdict, run as preflight};
 use roles::{Role, Roles};
 use run::Run;
 use seat::Seat;
-pub use turning::{TurnRequest, abort as abort_turn, unfinished as unfinished_turn};
+pub use turning::{TurnRequest, abort as abort_turn, standing as turn_standing, unfinished as unfinished_turn};
 pub use upstream::Upstream;
 pub use verifying::VerifyWishes;
 pub use way_back::told;
@@ -151,6 +151,15 @@ pub async fn run(migration: &Migration, wishes: Wishes, stop: &CancellationToken
     Box::pin(run_streams(forward, reverse, wishes, &standing, stop)).await
 }
 
+/// Returns the streams that apply what they read.
+pub async fn flowing_streams(migration: &Migration, ends: &Ends) -> Result<Vec<Stream>, Problem> {
+    let forward = Flow { migration, ends, stream: Stream::Forward };
+    let reverse = Flow { stream: Stream::Reverse, ..forward };
+    let roles = Standing::read(forward, reverse, &Wishes::default()).await?.roles;
+    let flows = [(Stream::Forward, roles.forward), (Stream::Reverse, roles.reverse)];
+    Ok(flows.into_iter().filter(|(_, role)| *role == Role::Flows).map(|(stream, _)| stream).collect())
+}
+
 /// Where a migration stands when a process begins to run it.
 #[derive(Debug)]
 struct Standing {
@@ -175,11 +184,12 @@ impl Standing {
 
 /// Runs one stream only.
 pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
-    let crew = Crew::new(flow.migration, &Roles { forward: Role::Flows, reverse: Role::Flows });
+    let stop = stop.child_token();
+    let crew = Crew::new(flow.migration, &Roles { forward: Role::Flows, reverse: Role::Flows }, &stop);
     let seat = crew.seat(flow.stream);
     let showing = tokio::spawn(display::show(vec![seat.board.subscribe()]));
     let conducting = tokio::spawn(crew.conduct());
-    let ended = run_flow(flow, &wishes, &seat, stop).await;
+    let ended = run_flow(flow, &wishes, &seat, &stop).await;
     showing.abort();
     conducting.abort();
     ended
@@ -209,12 +219,12 @@ async fn run_streams(
             way_back::forget(reverse, &known.before, &reverse_wishes, stop).await?;
         }
     }
-    let crew = Crew::new(forward.migration, &standing.roles);
+    let stop = stop.child_token();
+    let crew = Crew::new(forward.migration, &standing.roles, &stop);
     let [there, back] = [forward, reverse].map(|flow| crew.seat(flow.stream));
     there.read_back.store(standing.roles.reverse != Role::Off, Ordering::Relaxed);
     let showing = tokio::spawn(display::show(vec![there.board.subscribe(), back.board.subscribe()]));
     let conducting = tokio::spawn(crew.conduct());
-    let stop = stop.child_token();
     let flowing = async {
         let ended = run_flow(forward, &forward_wishes, &there, &stop).await;
         stop.cancel();
@@ -258,10 +268,11 @@ struct Crew {
 }
 
 impl Crew {
-    fn new(migration: &Migration, roles: &Roles) -> Crew {
+    fn new(migration: &Migration, roles: &Roles, stop: &CancellationToken) -> Crew {
         let (forward, there) = Seat::new(Stream::Forward, &roles.forward);
         let (reverse, back) = Seat::new(Stream::Reverse, &roles.reverse);
-        let conductor = Conductor { migration: migration.clone(), forward, reverse, baton: Mutex::default() };
+        let (migration, stop) = (migration.clone(), stop.clone());
+        let conductor = Conductor { migration, forward, reverse, baton: Mutex::default(), stop };
         Crew { conductor: Arc::new(conductor), taken: [there, back] }
     }
 

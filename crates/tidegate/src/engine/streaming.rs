@@ -117,7 +117,8 @@ impl Run<'_> {
                 status.apply_lag_seconds = Some(pipeline.oldest_waiting.map_or(0.0, seconds_since));
                 status.retained_wal_bytes = reading.retained_wal_bytes;
                 status.history_seconds_left = reading.history_seconds_left;
-                status.waiting_for = breach(&pipeline).or(applier.retrying).or(reading.waiting_for);
+                status.breaches = breaches(&pipeline);
+                status.waiting_for = breach(status.breaches).or(applier.retrying).or(reading.waiting_for);
                 status.transactions = pipeline.transactions;
                 status.spooled_bytes = reading.spooled_bytes;
             });
@@ -172,10 +173,14 @@ fn highest_point(start: &Position, routes: &[TableRoute]) -> Position {
     routes.iter().map(|route| &route.from).fold(start.clone(), later)
 }
 
-/// Says that somebody writes to the side that is closed, or not open yet.
-fn breach(progress: &Progress) -> Option<String> {
-    let pending = (progress.gate == Gate::Parked && progress.pending > 0).then_some(progress.pending)?;
-    Some(format!("BREACH: {pending} transactions of others on the side that is not open; they are not applied"))
+/// Returns how many transactions of others wait on the side that is closed, or not open yet.
+fn breaches(progress: &Progress) -> u64 {
+    if progress.gate == Gate::Parked { progress.pending as u64 } else { 0 }
+}
+
+fn breach(count: u64) -> Option<String> {
+    (count > 0)
+        .then(|| format!("BREACH: {count} transactions of others on the side that is not open; they are not applied"))
 }
 
 fn seconds_since(committed_at: Timestamp) -> f64 {

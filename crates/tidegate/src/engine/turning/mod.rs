@@ -11,9 +11,12 @@
 //! rounds found, and since when nothing can be written.
 
 mod certifying;
+mod crash;
+mod failing;
 mod hook;
 mod observing;
 mod performing;
+mod resuming;
 mod rounds;
 mod undoing;
 
@@ -22,23 +25,25 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_control::{
-    Direction, Next, OnFailure, Plan, Policy, Refusal, Side, Step, TurnId, Turning, plan, resume, when_over_budget,
+    Direction, Next, Observed, OnFailure, Plan, Policy, Refusal, Side, Step, TurnId, Turning, plan, resume,
 };
-use tidegate_model::{Class, Problem, Stream};
+use tidegate_model::{Problem, Stream};
 use tidegate_pipeline::Gate;
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::{self, Part};
 use tidegate_sql::turn::{Book, StepState};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::conductor::Conductor;
 use super::{Ends, Flow};
 use crate::config::Migration;
-use crate::status::StreamState;
+use crash::Moment;
 use rounds::Rounds;
 pub use undoing::abort;
 
+/// How long a fence whose time is spent may take to say so.
+const FENCE_GRACE: Duration = Duration::from_secs(5);
 /// Between two looks at a side that cannot be read, and two attempts at a step.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -49,6 +54,9 @@ pub struct TurnRequest {
     pub policy: Policy,
     /// Only plan, and change nothing.
     pub plan_only: bool,
+    /// When, by the clock of the side that the turn opens: since 1970, in seconds.
+    #[serde(default)]
+    pub asked_at: Option<f64>,
     /// Who asks, for the certificate.
     pub asked_by: Option<String>,
 }
@@ -76,6 +84,14 @@ pub async fn unfinished(migration: &Migration, ends: &Ends) -> Result<Option<Dir
     }
     let observed = observing::sides(ends, migration, Direction::Cutover).await;
     Ok(Direction::under_way(&observed.source, &observed.target))
+}
+
+/// Tells whether the last turn was that of this direction, and the time by the clock of the side that it opens.
+pub async fn standing(migration: &Migration, ends: &Ends, direction: Direction) -> Result<(bool, f64), Problem> {
+    let observed = observing::sides(ends, migration, direction).await;
+    let opening = &observing::end(ends, direction.opening()).session;
+    let now = Book { session: opening, schema: &ends.schema, name: &migration.name }.now().await?;
+    Ok((resuming::is_turned(&observed), now))
 }
 
 /// Does what a request asks for, and returns the plan or the certificate.
@@ -158,17 +174,29 @@ impl<'a> Turn<'a> {
 
     /// Goes on until the turn is over, one way or the other.
     async fn run(&mut self) -> Result<Value, Problem> {
-        let mut ours = None;
+        let mut ours: Option<TurnId> = None;
         loop {
             let observed = self.observe_sides().await?;
             match resume(&observed) {
                 Next::Nothing => match ours {
-                    Some(id) => return self.certified(id).await,
-                    None => ours = Some(self.begin().await?),
+                    Some(id) if generation(&observed) >= id.to => return self.certified(id).await,
+                    Some(id) => return Err(was_aborted(self.direction(), id)),
+                    None => match self.made().await? {
+                        Some(id) => ours = Some(id),
+                        None => match self.stands_already(&observed).await? {
+                            Some(id) => return self.certified(id).await,
+                            None => ours = Some(self.begin().await?),
+                        },
+                    },
                 },
                 Next::Continue { id, step } => {
                     ours = Some(id);
-                    if let Err(failed) = self.step(id, step).await {
+                    let ready = self.take_up(step).await.map_err(Failed::Problem);
+                    let done = match ready {
+                        Ok(()) => self.step(id, step).await,
+                        Err(failed) => Err(failed),
+                    };
+                    if let Err(failed) = done {
                         self.answer_failure(id, step, failed).await?;
                     }
                 }
@@ -193,6 +221,7 @@ impl<'a> Turn<'a> {
 
     /// Plans, and records the plan at the closing side.
     async fn begin(&mut self) -> Result<TurnId, Problem> {
+        self.refuse_late().await?;
         let plan = self.plan().await?;
         info!(turn = %plan.id, direction = %plan.direction, "turn planned");
         self.say(&plan.to_string());
@@ -202,7 +231,8 @@ impl<'a> Turn<'a> {
         let stream = self.direction().drained();
         let book = self.book(self.direction().closing());
         book.begin((stream, &id), plan.id.from(), expects.as_deref(), &turning, &steps).await?;
-        book.step((stream, &id), Step::Begin.name(), StepState::Done, &Value::Null).await?;
+        book.step((stream, &id), Step::Begin.name(), StepState::Done, &json!({ "request": self.taken.request.id }))
+            .await?;
         Ok(plan.id)
     }
 
@@ -212,20 +242,25 @@ impl<'a> Turn<'a> {
         self.say(&format!("{step}"));
         let at = self.recorded_at(step);
         let (stream, text) = (self.direction().drained(), id.to_string());
+        crash::at(step, Moment::Before);
         // The turn itself is recorded where it happens, in its own transaction.
         if step != Step::Turn {
             let begun = self.book(at).step((stream, &text), step.name(), StepState::Begun, &Value::Null).await;
             begun.map_err(Failed::Problem)?;
         }
-        let detail = match self.time_left(step) {
-            Some(left) => timeout(left, self.perform(id, step)).await.map_err(|_elapsed| Failed::OverBudget)?,
-            None => self.perform(id, step).await,
+        let left = self.time_left(step);
+        let performing = Box::pin(crash::inside(step, self.perform(id, step)));
+        let detail = match left {
+            Some(left) => timeout(left, performing).await.map_err(|_elapsed| Failed::OverBudget)?,
+            None => performing.await,
         };
         let detail = detail.map_err(Failed::Problem)?;
+        crash::at(step, Moment::After);
         if step != Step::Turn {
             let done = self.book(at).step((stream, &text), step.name(), StepState::Done, &detail).await;
             done.map_err(Failed::Problem)?;
         }
+        crash::at(step, Moment::Done);
         Ok(())
     }
 
@@ -252,65 +287,9 @@ impl<'a> Turn<'a> {
         if !step.is_write_blocked() || step.on_failure() != OnFailure::Abort {
             return None;
         }
-        Some(Duration::from_secs(self.policy().budget_seconds).saturating_sub(since.elapsed()))
-    }
-
-    async fn answer_failure(&mut self, id: TurnId, step: Step, failed: Failed) -> Result<(), Problem> {
-        let problem = match failed {
-            Failed::OverBudget => return self.give_up(step).await,
-            Failed::Problem(problem) => problem,
-        };
-        let passes = problem.class == Class::Transient;
-        warn!(turn = %id, %step, error = %problem.what, why = %problem.why, "a step failed");
-        self.say(&format!("{step} failed: {}: {}", problem.what, problem.why));
-        match step.on_failure() {
-            // A database that went away may be back within the budget.
-            OnFailure::Abort if passes && self.time_left(step).is_none_or(|left| !left.is_zero()) => {
-                sleep(AGAIN).await;
-                self.reach_again().await;
-                Ok(())
-            }
-            OnFailure::Abort => {
-                self.undo().await?;
-                Err(problem)
-            }
-            OnFailure::Settle | OnFailure::Retry => {
-                sleep(AGAIN).await;
-                self.reach_again().await;
-                Ok(())
-            }
-            OnFailure::Report => {
-                let detail = json!({ "failed": problem.what, "why": problem.why });
-                let (at, stream) = (self.recorded_at(step), self.direction().drained());
-                self.book(at).step((stream, &id.to_string()), step.name(), StepState::Done, &detail).await
-            }
-        }
-    }
-
-    /// The budget is spent: undoes the attempt if that is still possible, and goes on otherwise.
-    async fn give_up(&mut self, step: Step) -> Result<(), Problem> {
-        let observed = self.observe_sides().await?;
-        if when_over_budget(&observed, self.policy()).is_none() {
-            return Ok(());
-        }
-        self.undo().await?;
-        Err(tidegate_control::budget_exceeded(&observed, self.policy(), step.name()).into())
-    }
-
-    /// Undoes the attempt, and lets the drained stream flow again.
-    async fn undo(&mut self) -> Result<(), Problem> {
-        undoing::undo(&self.ends, self.migration(), self.direction(), self.policy()).await?;
-        self.conductor.seat(self.direction().drained()).set_gate(Gate::Open);
-        Ok(())
-    }
-
-    /// Returns whether the other side is open: then nothing is to be taken back.
-    async fn is_past(&self) -> bool {
-        let observed = self.observe_sides().await;
-        observed.is_ok_and(|observed| {
-            let generation = |side| observed.side(side).says().map_or(0, |says| says.generation);
-            generation(self.direction().opening()) > generation(self.direction().closing())
-        }) || self.conductor.seat(self.direction().drained()).at_rest(&Gate::Parked) == Some(StreamState::Parked)
+        let left = Duration::from_secs(self.policy().budget_seconds).saturating_sub(since.elapsed());
+        // The fence watches the time by itself, and says who was in its way.
+        Some(if step == Step::Fence { left + FENCE_GRACE } else { left })
     }
 
     fn book(&self, side: Side) -> Book<'_> {
@@ -341,6 +320,12 @@ impl<'a> Turn<'a> {
     fn say(&self, text: &str) {
         self.taken.progress(json!({ "said": text }));
     }
+}
+
+/// Returns the generation that the migration has reached.
+fn generation(observed: &Observed) -> i64 {
+    let sides = [observed.closing().says(), observed.opening().says()];
+    sides.into_iter().flatten().map(|says| says.generation).max().unwrap_or(0)
 }
 
 fn refused(refusal: Refusal) -> Problem {

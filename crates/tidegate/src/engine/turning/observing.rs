@@ -2,8 +2,8 @@
 
 use tidegate_connect::{Server, Session};
 use tidegate_control::{
-    Breach, Database, Direction, Feed, FenceKind, FenceSeen, Observed, Phase, RecordedStep, RecordedTurn, Rights, Side,
-    SideSays, SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
+    Breach, Database, Direction, Feed, FenceKind, FenceSeen, LongWriter, Observed, Phase, PreparedTransaction,
+    RecordedStep, RecordedTurn, Rights, Side, SideSays, SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
 };
 use tidegate_model::{MigrationName, Problem, Stream, TableName};
 use tidegate_sql::fence;
@@ -137,6 +137,7 @@ impl Turn<'_> {
             seen.breaches = armed.breaches().await?.into_iter().map(breach).collect();
         }
         seen.verify = self.rounds.seen();
+        self.see_writers(&mut seen).await?;
         seen.rights = self.rights().await?;
         Ok(seen)
     }
@@ -147,6 +148,23 @@ impl Turn<'_> {
         let progress = live.handle.progress();
         let progress = progress.borrow();
         progress.received > live.start
+    }
+
+    /// Sees whom a fence would have to wait for. CockroachDB's waits for nobody: a write without the privilege fails.
+    async fn see_writers(&self, seen: &mut Observed) -> Result<(), Problem> {
+        let closing = &self.end(self.direction().closing()).session;
+        if closing.is_cockroach() {
+            return Ok(());
+        }
+        for writer in fence::writers(closing, &self.closing_tables().await).await? {
+            let age_seconds = writer.age.as_secs_f64();
+            match writer.pid {
+                Some(_) if writer.is_autovacuum => {}
+                Some(pid) => seen.long_writers.push(LongWriter { pid, age_seconds, query: writer.query }),
+                None => seen.prepared.push(PreparedTransaction { gid: writer.query, age_seconds }),
+            }
+        }
+        Ok(())
     }
 
     async fn rights(&self) -> Result<Rights, Problem> {

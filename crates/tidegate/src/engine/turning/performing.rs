@@ -31,6 +31,7 @@ impl Turn<'_> {
             Step::ArmFeed => self.arm_feed().await,
             Step::VerifyRounds => self.verify_rounds(id).await,
             Step::OnFence => {
+                self.ready(id).await?;
                 self.blocked_since.get_or_insert_with(Instant::now);
                 self.hook(id, "on_fence", self.policy().hooks.on_fence.clone()).await
             }
@@ -62,7 +63,7 @@ impl Turn<'_> {
     }
 
     /// Reads the side that will be opened, from now on, and applies nothing.
-    async fn arm_feed(&self) -> Result<Value, Problem> {
+    pub(super) async fn arm_feed(&self) -> Result<Value, Problem> {
         let seat = self.conductor.seat(self.direction().armed());
         if !seat.is_live() {
             seat.park(StreamState::Armed);
@@ -103,10 +104,13 @@ impl Turn<'_> {
     }
 
     async fn fence(&mut self, id: TurnId) -> Result<Value, Problem> {
+        if self.blocked_since.is_none() {
+            self.ready(id).await?;
+        }
+        let since = *self.blocked_since.get_or_insert_with(Instant::now);
         let closing = self.direction().closing();
         let (settings, session) = (self.end(closing).settings.clone(), &self.end(closing).session);
         let budget = Duration::from_secs(self.policy().budget_seconds);
-        let since = self.blocked_since.unwrap_or_else(Instant::now);
         let until = tokio::time::Instant::from_std(since + budget);
         let write_to = self.end(self.direction().opening()).settings.address();
         let mut order = FenceOrder::new(
@@ -139,7 +143,6 @@ impl Turn<'_> {
             FenceKind::Command => (fence::barrier(&settings, &order, &mut on_wait).await?, Vec::new()),
         };
         let unrevoked: Vec<String> = unrevoked.iter().map(ToString::to_string).collect();
-        self.blocked_since.get_or_insert(fenced.blocked_since.into_std());
         Ok(json!({ "kind": kind, "tables": fenced.tables.len(), "can_still_write": unrevoked }))
     }
 
@@ -224,7 +227,11 @@ impl Turn<'_> {
             refused: Turning::Aborted(id).to_string(),
             generation: id.from(),
             phase,
-            record: json!({ "closed_at": marker, "opened_at": opened_at, "direction": self.direction() }),
+            record: json!({
+                "closed_at": marker,
+                "opened_at": opened_at,
+                "direction": self.direction(),
+            }),
             recorded,
         };
         let book = self.book(opening);
@@ -288,7 +295,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    async fn recorded_marker(&self) -> Result<Position, Problem> {
+    pub(super) async fn recorded_marker(&self) -> Result<Position, Problem> {
         let recorded = self.book(self.direction().closing()).newest().await?;
         let text = recorded.as_ref().and_then(|recorded| recorded.detail(Step::Marker.name())["position"].as_str());
         let marker = text.and_then(|text| text.parse().ok());

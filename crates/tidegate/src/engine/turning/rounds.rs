@@ -38,6 +38,11 @@ impl Rounds {
         }
     }
 
+    /// Returns whether rounds have run in this process.
+    pub fn have_run(&self) -> bool {
+        self.verdict.is_some()
+    }
+
     /// Runs rounds until few keys are left, or their number stays what it is. Returns what was found.
     pub async fn run(
         &mut self,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::super::{Ends, state_key};
+use super::crash::{self, Moment};
 use super::observing::{self, sides};
 use super::{hook, refused};
 use crate::config::Migration;
@@ -92,6 +93,7 @@ impl Undoing<'_> {
             .collect();
         for planned in &undo.steps {
             info!(turn = %undo.id, step = %planned.step, "undoing");
+            crash::at(planned.step, Moment::Before);
             match planned.step {
                 Step::RefuseTurn => {
                     let opening = self.opening.ok_or_else(|| not_reached(self.direction))?;
@@ -118,6 +120,7 @@ impl Undoing<'_> {
                     return Err(Problem::bug("CT099", "an undoing that cannot be done", why));
                 }
             }
+            crash::at(planned.step, Moment::After);
         }
         info!(turn = %undo.id, closing = %self.direction.closing(), seen = observed.closing().says().is_some(), "undone");
         Ok(())

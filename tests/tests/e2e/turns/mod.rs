@@ -1,11 +1,20 @@
 //! A turn closes one side and opens the other, and loses no write.
 
+mod aborts;
+mod finish;
+mod restarts;
+mod scenarios;
+mod writers;
+
 use tidegate_testkit::Migration;
 
 const TABLES: &str = "CREATE TABLE item (id INT8 PRIMARY KEY, name TEXT); CREATE TABLE bag (n INT4)";
 
 fn turning(topic: &str) -> Migration {
-    let migration = Migration::to_cockroach(topic);
+    with_tables(Migration::to_cockroach(topic))
+}
+
+fn with_tables(migration: Migration) -> Migration {
     migration.both(TABLES);
     migration.source.only_postgres("ALTER TABLE bag REPLICA IDENTITY FULL");
     migration
