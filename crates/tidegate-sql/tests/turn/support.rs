@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{MigrationName, Problem, Stream, TableName};
+use tidegate_model::{MigrationName, Problem, TableName};
 use tidegate_sql::fence::{Blocker, FenceOrder, Fenced, put_up};
-use tidegate_sql::state::{Part, Side, StateKey, StateSchema, install, write_migration};
+use tidegate_sql::state::{Part, Side, StateSchema, install, write_migration};
 use tidegate_throwaway::Server;
 use tokio::time::Instant;
 use tokio_postgres::Error;
@@ -50,10 +50,6 @@ impl Database {
 
     pub fn session(&self) -> &Session {
         &self.session
-    }
-
-    pub fn key(&self) -> StateKey {
-        StateKey { schema: self.schema.clone(), migration: self.name.clone(), stream: Stream::Forward }
     }
 
     /// Opens a session of the application.

@@ -20,6 +20,7 @@ mod fence;
 mod owned;
 mod postgres;
 mod preflight;
+mod repairing;
 mod roles;
 mod run;
 mod seat;

@@ -38,7 +38,8 @@ impl Owned<'_> {
         loop {
             let (now, tried_at) = (Flow { ends: reached.as_ref().unwrap_or(flow.ends), ..flow }, Instant::now());
             let begun = AtomicBool::new(false);
-            let ended = with_upstream!(now, upstream => self.once(now, &upstream, &wishes, &ready, &begun).await);
+            let ended =
+                with_upstream!(now, upstream => Box::pin(self.once(now, &upstream, &wishes, &ready, &begun)).await);
             self.seat.note_live(None);
             let problem = match ended {
                 Err(problem) if problem.class == Class::Transient => problem,
