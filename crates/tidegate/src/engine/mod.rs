@@ -24,6 +24,7 @@ mod repairing;
 mod roles;
 mod run;
 mod seat;
+mod sequences;
 mod streaming;
 mod turning;
 mod upstream;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidegate_model::{Class, Problem, TableFilter, TableMap};
+use tidegate_model::{Class, Problem, TableFilter, TableMap, TableName};
 use tidegate_sql::requests::Taken;
 use tidegate_verify::{Equality, Key, Options, Report, TableReport, TouchedKeys, Verdict, compare_keys, compare_table};
 use tracing::{info, warn};
 
 use super::conductor::Conductor;
 use super::fence::{Fence, Fencing};
-use super::repairing;
 use super::seat::Seat;
+use super::{repairing, sequences};
 
 /// How long a fence is read before the next tables get a new one: until then it holds back the source's vacuum, or uses
 /// up CockroachDB's GC window.
@@ -74,7 +74,9 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
         repairing::repair(&mut comparison, &tables, &mut reports, |said| taken.progress(json!({ "said": said })))
             .await?;
     }
-    let report = Report::new(reports, Vec::new());
+    let names: Vec<&TableName> = tables.iter().map(|table| &table.source.name).collect();
+    let sequences = sequences::compare(&conductor.migration, &live, &names, !wishes.tables.is_empty()).await;
+    let report = Report::new(reports, sequences);
     info!(verdict = report.verdict.as_str(), tables = tables.len(), stream = %seat.stream, "compared");
     Ok(serde_json::to_value(report).expect("a report is plain data"))
 }

@@ -1,6 +1,7 @@
 //! Equality is proved at one position while both sides are written, and what differs is named.
 
 mod repairs;
+mod sequences;
 
 use tidegate_testkit::Migration;
 
