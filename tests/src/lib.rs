@@ -5,6 +5,7 @@
 //! - [`Proxy`]: a network that fails on demand, down to a single COMMIT.
 //! - [`compare`]: row-by-row comparison by queries that share nothing with the engine.
 //! - [`pgbench`], [`transfers`] and [`oracle`]: traffic; the latter two know which of their writes were acknowledged.
+//! - [`damage`]: ways in which two sides may differ, and what a comparison has to say of each.
 //! - [`sampler`]: what a reader of the target sees while the engine works.
 //! - [`memory`], [`faulty`]: in-memory ends of a pipeline, and wrappers that make any end fail.
 //! - [`suites`]: what every `Source` and every `Applier` must do.
@@ -13,6 +14,7 @@
 mod certificates;
 mod cockroach;
 pub mod compare;
+pub mod damage;
 mod database;
 mod engine;
 pub mod faulty;

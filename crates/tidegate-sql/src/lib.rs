@@ -7,6 +7,7 @@
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream. [`snapshot`]: a view of the target at its checkpoint.
 //! - [`fence`]: keeping everybody but the applier from writing. [`sequences`]: their values after a turn.
+//! - [`repair`]: making rows of the target what a comparison found at the source.
 //! - [`finish`]: removing what was made.
 //! - [`turn`]: which database is open, and the one write that changes it.
 
@@ -19,6 +20,7 @@ pub mod fence;
 pub mod finish;
 pub mod plan;
 pub mod quote;
+pub mod repair;
 pub mod requests;
 pub mod sequences;
 pub mod snapshot;

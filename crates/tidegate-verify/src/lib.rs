@@ -9,7 +9,7 @@
 //!   compare_keys:  the same answer for a set of keys, read by key         (what was touched since the last time)
 //!                |
 //!                v
-//!   TableReport, Report                                                   Repair: what would make them equal
+//!   TableReport, Report                                                   repair: changes that would make them equal
 //! ```
 //!
 //! Nothing relies on the order in which rows come, so collations do not matter; nothing grows with the table, so its
@@ -28,7 +28,7 @@ mod value;
 
 pub use compare::{Options, Pair, compare_keys, compare_table};
 pub use key::Key;
-pub use repair::{Removal, Repair, read_rows};
+pub use repair::repair;
 pub use report::{ColumnValues, DifferenceKind, KeyReport, KeyText, Report, SequenceReport, TableReport, Verdict};
 pub use side::{Side, SnapshotRef};
 pub use touched::{Touched, TouchedKeys};

@@ -9,6 +9,7 @@ const UNREADABLE: &str = "VF001";
 const SNAPSHOT_GONE: &str = "VF002";
 const TABLE_CHANGED: &str = "VF003";
 const READER_ENDED: &str = "VF004";
+const REWRITTEN: &str = "VF005";
 
 /// What CockroachDB says, in whatever error, when a time is asked for whose history is gone.
 const PAST_GC: &str = "must be after replica GC threshold";
@@ -63,6 +64,16 @@ pub(crate) fn changed(table: &TableName, why: impl Into<String>) -> Problem {
         format!("table \"{table}\" is not what it was when the migration began"),
         why,
         "change both sides alike and restart the migration, then compare again",
+    )
+}
+
+/// A table whose rows moved to another file after the snapshot was taken.
+pub(crate) fn rewritten(table: &TableName) -> Problem {
+    Problem::transient(
+        REWRITTEN,
+        format!("table \"{table}\" was emptied or rewritten while it was compared"),
+        "its file is not the one that the snapshot knows (TRUNCATE, VACUUM FULL, CLUSTER, ALTER TABLE)",
+        "compare again; it is tried again at a new fence",
     )
 }
 

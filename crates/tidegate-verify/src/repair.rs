@@ -1,6 +1,10 @@
 //! What would make a table of the target like the source's.
 
-use tidegate_model::{Problem, Row, TableMap, Value};
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tidegate_model::{Change, OldRow, Problem, Row, SourceTable, TableMap, Value};
 
 use crate::compare::{End, Pair, Reading, batches, selection};
 use crate::key::Key;
@@ -9,61 +13,69 @@ use crate::report::{DifferenceKind, KeyReport};
 use crate::row::Fields;
 use crate::value::Equality;
 
-/// What to remove from a table of the target, and what to put into it afterwards.
-#[derive(Clone, Debug)]
-pub struct Repair {
-    /// The table.
-    pub table: TableMap,
-    /// First. A row that is not there is no error: somebody may have removed it meanwhile.
-    pub remove: Vec<Removal>,
-    /// Then. The columns of the map, in its order.
-    pub put: Vec<Row>,
-}
-
-/// A row to remove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// The row of this key.
-    Key(Key),
-    /// One row that is like this one, of a table without a key.
-    Row(Row),
-}
-
-impl Repair {
-    /// Makes the repair of the rows that a report lists. `rows` are the rows of these keys at the source, as
-    /// [`read_rows`] returns them; those of keys that are not there any more are only removed.
-    pub fn new(table: &TableMap, differing: &[KeyReport], rows: Vec<Row>) -> Repair {
-        let mut repair = Repair { table: table.clone(), remove: Vec::new(), put: Vec::new() };
-        if table.key.is_empty() {
-            for (kind, key) in named(differing) {
-                match kind {
-                    DifferenceKind::Extra => repair.remove.push(Removal::Row(row_of(key))),
-                    DifferenceKind::Missing | DifferenceKind::Different => repair.put.push(row_of(key)),
-                }
-            }
-        } else {
-            // Also what was missing: the stream may have brought it since.
-            repair.remove.extend(named(differing).map(|(_, key)| Removal::Key(key.clone())));
-            repair.put = rows;
-        }
-        repair
-    }
-}
-
-fn named(differing: &[KeyReport]) -> impl Iterator<Item = (DifferenceKind, &Key)> {
-    differing.iter().filter_map(|report| Some((report.kind, report.row.as_ref()?)))
-}
-
-/// Reads the rows of keys at the source of a pair, whole. Of a table without a key it reads nothing: there the keys are
-/// the rows.
-pub async fn read_rows(pair: &Pair, table: &TableMap, keys: &[Key]) -> Result<Vec<Row>, Problem> {
+/// Returns the changes that, written to the target of a pair, make the rows that a report of that very pair lists like
+/// those of its source. Each of them says what it expects to find: a row that is missing is inserted, one that is extra
+/// is deleted, another one is updated by its key. Rows without a key are removed and added one by one.
+///
+/// Rows are read until they have `bytes_max`; the differences behind are left for another time. Its problems are those
+/// of [`compare_table`](crate::compare_table).
+pub async fn repair(
+    pair: &Pair,
+    table: &TableMap,
+    differing: &[KeyReport],
+    bytes_max: u64,
+) -> Result<Vec<Change>, Problem> {
+    let source = Arc::new(table.source.clone());
     if table.key.is_empty() {
-        return Ok(Vec::new());
+        return Ok(changes_of_whole_rows(&source, differing, bytes_max));
     }
-    let reading = Reading { side: pair.source.clone(), selection: selection(table, End::Source) };
+    let named = |wanted: DifferenceKind| {
+        differing.iter().filter(move |report| report.kind == wanted).filter_map(|report| report.row.as_ref())
+    };
+    let extra = named(DifferenceKind::Extra)
+        .map(|key| Change::Delete { table: Arc::clone(&source), old: OldRow::Key(row_of_key(table, key)) });
+    let mut changes: Vec<Change> = extra.collect();
     let layout = Layout::of(table, Equality::Meaning);
-    let rows = read_side(&reading, &layout, keys).await?;
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
+    let mut scratch = Vec::new();
+    let keys: Vec<Key> = named(DifferenceKind::Missing).chain(named(DifferenceKind::Different)).cloned().collect();
+    let missing: HashSet<u128> = named(DifferenceKind::Missing).map(|key| layout.hash_key(key, &mut scratch)).collect();
+    let reading = Reading { side: pair.source.clone(), selection: selection(table, End::Source) };
+    let mut bytes = 0;
+    for some in batches(&keys) {
+        for (key, new) in read_side(&reading, &layout, some).await? {
+            bytes += new.memory_bytes();
+            let table = Arc::clone(&source);
+            changes.push(match missing.contains(&key) {
+                true => Change::Insert { table, new },
+                false => Change::Update { table, old: None, new: new.into() },
+            });
+        }
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(changes)
+}
+
+fn changes_of_whole_rows(source: &Arc<SourceTable>, differing: &[KeyReport], bytes_max: u64) -> Vec<Change> {
+    let mut bytes = 0;
+    let mut changes = Vec::new();
+    for report in differing {
+        let Some(key) = report.row.as_ref().filter(|_| bytes < bytes_max) else { continue };
+        bytes += key.bytes() as u64;
+        let (table, row) = (Arc::clone(source), key.values().map(value).collect::<Vec<_>>().into_iter().collect());
+        changes.push(match report.kind {
+            DifferenceKind::Extra => Change::Delete { table, old: OldRow::Full(row) },
+            DifferenceKind::Missing | DifferenceKind::Different => Change::Insert { table, new: row },
+        });
+    }
+    changes
+}
+
+/// Returns a row of which only the key is known.
+fn row_of_key(table: &TableMap, key: &Key) -> Row {
+    let values: HashMap<usize, Option<&[u8]>> = table.key.iter().copied().zip(key.values()).collect();
+    (0..table.columns.len()).map(|column| value(values.get(&column).copied().flatten())).collect()
 }
 
 /// Reads the rows of keys at a side, with the hashes of their keys.
@@ -71,8 +83,7 @@ pub(crate) async fn read_side(reading: &Reading, layout: &Layout, keys: &[Key]) 
     let mut scratch = Vec::new();
     let mut found = Vec::new();
     for batch in batches(keys) {
-        let asked: std::collections::HashSet<u128> =
-            batch.iter().map(|key| layout.hash_key(key, &mut scratch)).collect();
+        let asked: HashSet<u128> = batch.iter().map(|key| layout.hash_key(key, &mut scratch)).collect();
         let mut rows = reading.side.read_keys(&reading.selection, batch).await?;
         while let Some(row) = rows.next().await? {
             let key = layout.hash(row, &mut scratch).key;
@@ -86,10 +97,6 @@ pub(crate) async fn read_side(reading: &Reading, layout: &Layout, keys: &[Key]) 
 
 fn whole(row: &Fields) -> Row {
     row.values().map(value).collect()
-}
-
-fn row_of(key: &Key) -> Row {
-    key.values().map(value).collect::<Vec<_>>().into_iter().collect()
 }
 
 fn value(text: Option<&[u8]>) -> Value<'_> {

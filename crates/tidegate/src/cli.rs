@@ -161,6 +161,9 @@ pub struct VerifyArgs {
     /// Reads at most this many rows a second from the source.
     #[arg(long, value_name = "ROWS")]
     pub rate: Option<NonZeroU32>,
+    /// Makes the target equal where it is not, while both sides are written. Nothing newer is written over.
+    #[arg(long)]
+    pub repair: bool,
     /// Gives up after this long, with exit code 2. The comparison goes on until its end.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub timeout: Interval,

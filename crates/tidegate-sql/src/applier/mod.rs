@@ -27,7 +27,7 @@ mod reading;
 mod recovery;
 mod refusal;
 mod savepoint;
-mod session;
+pub(crate) mod session;
 mod settle;
 mod single_file;
 mod size;

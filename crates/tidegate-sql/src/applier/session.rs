@@ -46,8 +46,8 @@ const COCKROACH_WHERE_KNOWN: [&str; 2] = ["SET autocommit_before_ddl = false", "
 
 /// A session that is ready to write.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) rights: SessionRights,
+pub(crate) struct Ready {
+    pub(crate) rights: SessionRights,
     /// `None` where another process cannot end it.
     pub(super) backend: Option<Backend>,
     /// What goes behind each BEGIN; empty for nothing.
@@ -56,14 +56,14 @@ pub(super) struct Ready {
 
 /// A server process of PostgreSQL, named so that another one with its pid is not taken for it.
 #[derive(Clone, Debug)]
-pub(super) struct Backend {
+pub(crate) struct Backend {
     pid: i32,
     started: String,
 }
 
 /// Sets a session up. `earlier` is the backend of the session it replaces: it may still be busy with what it received,
 /// and is ended so that it holds no locks. (CockroachDB lets go of the locks of a lost session by itself, in seconds.)
-pub(super) async fn set_up(
+pub(crate) async fn set_up(
     session: &Session,
     config: &ApplierConfig,
     earlier: Option<&Backend>,

@@ -34,6 +34,7 @@ use tidegate_model::{Change, Position, Problem, RelationId, SourceTable, TableNa
 
 use crate::dialect::Dialect;
 
+pub(crate) use order::parents_first;
 pub use param::{Param, TextArray, TextCell};
 pub use problem::row_not_found;
 pub use single::Single;

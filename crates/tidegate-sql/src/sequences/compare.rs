@@ -28,13 +28,31 @@ pub fn compare(pair: &Pair) -> Comparison {
     let parts = [
         ("AS", both_typed && source.of != target.of),
         ("INCREMENT", source.increment != target.increment),
-        ("MINVALUE", source.min != target.min),
-        ("MAXVALUE", source.max != target.max),
+        ("MINVALUE", source.min != target.min && !(has_lowest(source) && has_lowest(target))),
+        ("MAXVALUE", source.max != target.max && !(has_highest(source) && has_highest(target))),
         ("CYCLE", source.cycle != target.cycle),
         ("START", source.start != target.start && !(source.is_called && target.is_called)),
     ];
     let differs: Vec<&'static str> = parts.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect();
     Comparison { verdict: if differs.is_empty() { Verdict::Equal } else { Verdict::Different }, differs }
+}
+
+/// Whether a bound is the one that nobody chose: an integer's at PostgreSQL is another one than that of 64 bits at
+/// CockroachDB.
+fn has_lowest(sequence: &Sequence) -> bool {
+    sequence.min == if sequence.increment > 0 { 1 } else { -type_max(sequence) - 1 }
+}
+
+fn has_highest(sequence: &Sequence) -> bool {
+    sequence.max == if sequence.increment > 0 { type_max(sequence) } else { -1 }
+}
+
+fn type_max(sequence: &Sequence) -> i64 {
+    match sequence.of.as_deref() {
+        Some("smallint") => i64::from(i16::MAX),
+        Some("integer") => i64::from(i32::MAX),
+        _ => i64::MAX,
+    }
 }
 
 /// Returns whether the next value of `opened` is beyond every value that `closed` has handed out: what must hold after

@@ -53,6 +53,16 @@ pub async fn list_sequences(session: &Session) -> Result<Vec<Sequence>, Problem>
     if session.is_cockroach() { cockroach(session).await } else { postgres(session).await }
 }
 
+/// Returns the last value of a sequence that is in its column, in the direction in which it counts; `None` where it has no
+/// column or that holds nothing.
+pub async fn last_used(session: &Session, sequence: &Sequence) -> Result<Option<i64>, Problem> {
+    let Some(owner) = &sequence.owner else { return Ok(None) };
+    let last = if sequence.increment > 0 { "max" } else { "min" };
+    let sql = format!("SELECT {last}({})::INT8 FROM {}", quote::identifier(&owner.column), quote::table(&owner.table));
+    let row = retry::repeatable(|| async { session.query_one(&sql, &[]).await.map_err(failed("read what was used")) });
+    Ok(row.await?.get(0))
+}
+
 async fn postgres(session: &Session) -> Result<Vec<Sequence>, Problem> {
     let rows = session.query(POSTGRES, &[]).await.map_err(failed("list them"))?;
     let mut sequences: Vec<Sequence> = rows.iter().map(definition).collect();

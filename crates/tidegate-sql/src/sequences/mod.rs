@@ -13,7 +13,7 @@ use tidegate_model::TableName;
 
 pub use advance::{Advanced, advance, next_after_turn};
 pub use compare::{Comparison, Verdict, compare, is_free};
-pub use list::list_sequences;
+pub use list::{last_used, list_sequences};
 
 /// A column that a sequence belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,11 @@ impl Sequence {
             None if self.cycle => Some(if self.increment > 0 { self.min } else { self.max }),
             next => next,
         }
+    }
+
+    /// Returns whether its next value is beyond one that was used.
+    pub fn is_beyond(&self, used: i64) -> bool {
+        self.next().is_none_or(|next| if self.increment > 0 { next > used } else { next < used })
     }
 
     /// Returns whether a value is within its bounds.

@@ -73,6 +73,10 @@ pub struct TableReport {
     pub different: u64,
     /// Which; not all of them where there are a great many.
     pub keys: Vec<KeyReport>,
+    /// How many rows of the target were repaired. The counts above are those from before it, the verdict that from
+    /// after it.
+    #[serde(default)]
+    pub repaired: u64,
     /// How long it took.
     pub seconds: f64,
     /// How many rows of the source a second were compared.
@@ -162,6 +166,7 @@ impl TableReport {
             extra,
             different,
             keys,
+            repaired: 0,
             seconds: 0.0,
             rows_per_second: 0.0,
             note,
@@ -179,6 +184,7 @@ impl TableReport {
             extra: 0,
             different: 0,
             keys: Vec::new(),
+            repaired: 0,
             seconds: 0.0,
             rows_per_second: 0.0,
             note: Some(format!("[{}] {}: {}", problem.code, problem.what, problem.why)),

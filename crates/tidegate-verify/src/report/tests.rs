@@ -37,6 +37,7 @@ fn example() -> Report {
         extra: 3,
         different: 1,
         keys: vec![report],
+        repaired: 0,
         seconds: 2.0,
         rows_per_second: 5.0,
         note: None,

@@ -32,6 +32,9 @@ impl fmt::Display for TableReport {
         if self.differing() > 0 {
             write!(f, ", {} missing, {} extra, {} different", self.missing, self.extra, self.different)?;
         }
+        if self.repaired > 0 {
+            write!(f, ", {} repaired", self.repaired)?;
+        }
         writeln!(f)?;
         if let Some(note) = &self.note {
             writeln!(f, "  note: {note}")?;

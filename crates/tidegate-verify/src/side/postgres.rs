@@ -29,6 +29,11 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1)
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
 
+/// A partitioned table has no file.
+const FILES: &str = "
+SELECT relfilenode = coalesce(pg_catalog.pg_relation_filenode(oid), 0::oid)
+  FROM pg_catalog.pg_class WHERE oid = $1::text::regclass";
+
 /// Begins a transaction that sees exactly the snapshot. The server ends the session soon after our process is gone,
 /// even while it sums up a table and has nothing to send.
 pub(super) async fn enter(session: &Session, snapshot: &str) -> Result<(), Problem> {
@@ -43,8 +48,19 @@ pub(super) async fn enter(session: &Session, snapshot: &str) -> Result<(), Probl
     session.batch_execute(&sql).await.map_err(problem::snapshot)
 }
 
-async fn mark(session: &Session) -> Result<(), Error> {
-    session.batch_execute("SAVEPOINT verify").await
+/// Locks a table for what is read of it next, and makes sure that its file is the one that the snapshot knows: a snapshot
+/// sees nothing of what TRUNCATE took away, and a rewritten table does not promise to be what it was. Both need a lock
+/// that ours keeps away until [`leave`].
+async fn mark(session: &Session, table_name: &TableName) -> Result<(), Problem> {
+    let failed = |error| problem::reading(table_name, error);
+    let sql = format!("SAVEPOINT verify; LOCK TABLE ONLY {} IN ACCESS SHARE MODE", table(table_name));
+    session.batch_execute(&sql).await.map_err(failed)?;
+    // A table is looked up as it is now, its row in the catalog is the snapshot's.
+    let files = session.query_opt(FILES, &[&table(table_name)]).await.map_err(failed)?;
+    match files {
+        Some(row) if row.get::<_, bool>(0) => Ok(()),
+        _ => Err(problem::rewritten(table_name)),
+    }
 }
 
 /// Gives back what the last statement locked.
@@ -53,7 +69,7 @@ pub(super) async fn leave(session: &Session) -> Result<(), Error> {
 }
 
 pub(super) async fn read(side: &Side, session: Session, selection: &Selection) -> Result<Rows, Problem> {
-    mark(&session).await.map_err(|error| problem::reading(&selection.table, error))?;
+    mark(&session, &selection.table).await?;
     copy(side, session, selection, "").await
 }
 
@@ -63,7 +79,7 @@ pub(super) async fn read_keys(
     selection: &Selection,
     keys: &[Key],
 ) -> Result<Rows, Problem> {
-    mark(&session).await.map_err(|error| problem::reading(&selection.table, error))?;
+    mark(&session, &selection.table).await?;
     let types = key_types(&session, selection).await?;
     copy(side, session, selection, &condition(selection, &types, keys)).await
 }
@@ -138,7 +154,7 @@ fn push_element(array: &mut String, value: Option<&[u8]>) {
 /// in the engine, and no server has to compute it.
 pub(super) async fn checksum(session: &Session, selection: &Selection) -> Result<Option<Checksum>, Problem> {
     let failed = |error| problem::reading(&selection.table, error);
-    mark(session).await.map_err(failed)?;
+    mark(session, &selection.table).await?;
     let sum = match session.query_one(&checksum_sql(selection), &[]).await {
         Ok(row) => Some(Checksum { rows: row.get::<_, i64>(0).unsigned_abs(), sums: row.get(1) }),
         // Reading the rows will tell the same, or will do: a row may be too long for one text.

@@ -40,7 +40,7 @@ fn key(values: &[&str]) -> Key {
 
 fn batch(changes: Changes) -> Batch {
     let at = Position::postgres(Lsn(10));
-    let transaction = Transaction { position: at.clone(), committed_at: Timestamp(0), changes };
+    let transaction = Transaction { position: at.clone(), committed_at: Timestamp(0), xid: None, changes };
     Batch { span: Span { after: Position::postgres(Lsn(1)), until: at }, transactions: vec![transaction] }
 }
 

@@ -45,3 +45,22 @@ async fn a_table_that_changed_is_said_to_have_changed() {
     both.target.sql("ALTER TABLE public.t RENAME id TO other").await;
     assert_eq!(compare_keys(&fence.pair, &map, &[key(&["1"])], &by_rows()).await.unwrap_err().code, "VF003");
 }
+
+#[tokio::test]
+async fn a_table_that_was_emptied_or_rewritten_meanwhile_asks_for_another_fence() {
+    let both = Both::alike(TABLE).await;
+    let map = both.map("t").await;
+    for (database, sql) in [(&both.source, "TRUNCATE public.t"), (&both.target, "VACUUM FULL public.t")] {
+        let fence = both.fence().await;
+        database.sql(sql).await;
+        for options in [&Default::default(), &by_rows()] {
+            let problem = compare_table(&fence.pair, &map, options).await.unwrap_err();
+            assert_eq!((problem.code, problem.class), ("VF005", Class::Transient), "{problem}");
+        }
+        let problem = compare_keys(&fence.pair, &map, &[key(&["1"])], &by_rows()).await.unwrap_err();
+        assert_eq!(problem.code, "VF005");
+        both.source.sql("TRUNCATE public.t").await;
+        both.target.sql("TRUNCATE public.t").await;
+        assert_eq!(differences(&both.compare("t").await), [""; 0]);
+    }
+}

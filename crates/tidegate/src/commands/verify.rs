@@ -15,8 +15,13 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
     let stream = asking::flowing(&migration, &ends).await?;
-    let wishes =
-        VerifyWishes { tables: args.migration.tables.clone(), exact: args.exact, values: args.values, rate: args.rate };
+    let wishes = VerifyWishes {
+        tables: args.migration.tables.clone(),
+        exact: args.exact,
+        values: args.values,
+        rate: args.rate,
+        repair: args.repair,
+    };
     let request = Request {
         id: requests::new_request_id(),
         kind: VERIFY.to_owned(),
@@ -41,6 +46,9 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
 }
 
 fn show_progress(progress: &Value) {
+    if let Some(said) = progress["said"].as_str() {
+        return eprintln!("{said}");
+    }
     let table = progress["table"].as_str().unwrap_or_default();
     eprintln!("comparing {table} ({} of {})", progress["number"], progress["of"]);
 }

@@ -41,6 +41,8 @@ pub struct Fence {
     live: Live,
     /// For how long the applier was held.
     pub held: Duration,
+    /// Attempts that it took.
+    pub attempts: u32,
     /// When it was taken: it is not to be read for ever.
     pub taken_at: Instant,
     /// They keep the snapshots.
@@ -75,6 +77,24 @@ impl Fence {
     }
 }
 
+/// A fence at which the applier is still held: what is written to the target now comes before everything newer.
+#[derive(Debug)]
+pub struct HeldFence<'a> {
+    pub fence: Fence,
+    hold: Hold<'a>,
+    began: Instant,
+}
+
+impl HeldFence<'_> {
+    /// Lets the applier go.
+    pub fn release(self) -> Fence {
+        let HeldFence { mut fence, hold, began } = self;
+        drop(hold);
+        fence.held = began.elapsed();
+        fence
+    }
+}
+
 impl Drop for Fence {
     fn drop(&mut self) {
         let left = std::mem::take(&mut self.touched);
@@ -99,8 +119,8 @@ pub struct Fencing<'a> {
 }
 
 /// What an attempt came to.
-enum Attempt {
-    Taken(Box<Fence>),
+enum Attempt<'a> {
+    Taken(Box<HeldFence<'a>>),
     /// The snapshot stood at no position, or it took too long.
     Unsettled(&'static str),
 }
@@ -115,17 +135,31 @@ impl<'a> Fencing<'a> {
         Ok(Fencing { migration, seat, read, written, key: state_key(migration, seat.stream)? })
     }
 
+    /// Waits until a pipeline runs whose target is a state that the source once had. Cancel-safe.
+    pub async fn live(&self) -> Live {
+        self.seat.caught_up().await
+    }
+
+    /// Returns the database that the stream writes.
+    pub fn written(&self) -> &Settings {
+        &self.written
+    }
+
     /// Takes a fence of the stream as it runs, once it has caught up.
     pub async fn take(&self) -> Result<Fence, Problem> {
+        let fence = self.hold().await?.release();
+        let (held_ms, attempts) = (fence.held.as_millis() as u64, fence.attempts);
+        info!(position = %fence.position, held_ms, attempts, stream = %self.seat.stream, "fence taken");
+        Ok(fence)
+    }
+
+    /// Takes a fence likewise, at which the applier stays held.
+    pub async fn hold(&self) -> Result<HeldFence<'a>, Problem> {
         let mut why = "";
         for number in 1..=ATTEMPTS_MAX {
             let live = self.seat.caught_up().await;
-            match self.attempt(&live).await {
-                Ok(Attempt::Taken(fence)) => {
-                    let held_ms = fence.held.as_millis() as u64;
-                    info!(position = %fence.position, held_ms, attempts = number, stream = %self.seat.stream, "fence taken");
-                    return Ok(*fence);
-                }
+            match self.attempt(&live, number).await {
+                Ok(Attempt::Taken(held)) => return Ok(*held),
                 Ok(Attempt::Unsettled(unsettled)) => why = unsettled,
                 Err(problem) if problem.class == Class::Transient => {
                     debug!(error = %problem.why, "a fence is tried again");
@@ -138,7 +172,7 @@ impl<'a> Fencing<'a> {
         Err(unsettled(why))
     }
 
-    async fn attempt(&self, live: &Live) -> Result<Attempt, Problem> {
+    async fn attempt(&self, live: &Live, number: u32) -> Result<Attempt<'a>, Problem> {
         let target = SnapshotTaker::open(&self.written, &self.key).await?;
         let of_postgres = live.handle.progress().borrow().applied.lsn().is_some();
         let source = match of_postgres {
@@ -155,15 +189,23 @@ impl<'a> Fencing<'a> {
         let Ok(taken) = timeout(HOLD_MAX, taking).await else {
             return Ok(Attempt::Unsettled("the applier would have been held for too long"));
         };
-        let Some(Snapshots { position, read, written, touched, held }) = taken? else {
+        let Some(Snapshots { position, read, written, hold, began }) = taken? else {
             return Ok(Attempt::Unsettled("commits became visible in another order than they were made"));
         };
         let side = |settings: &Settings, snapshot| Side::new(settings.clone(), snapshot, self.migration.name.clone());
         let pair =
             Pair { position: position.clone(), source: side(&self.read, read), target: side(&self.written, written) };
-        let (taken_at, _keepers) = (Instant::now(), (source, target));
-        let live = live.clone();
-        Ok(Attempt::Taken(Box::new(Fence { position, pair, touched, live, held, taken_at, _keepers })))
+        let fence = Fence {
+            position,
+            pair,
+            touched: cut(live),
+            live: live.clone(),
+            held: began.elapsed(),
+            attempts: number,
+            taken_at: Instant::now(),
+            _keepers: (source, target),
+        };
+        Ok(Attempt::Taken(Box::new(HeldFence { fence, hold, began })))
     }
 
     /// The snapshot decides the position.
@@ -172,7 +214,7 @@ impl<'a> Fencing<'a> {
         live: &Live,
         source: &source::SnapshotTaker,
         target: &SnapshotTaker,
-    ) -> Result<Option<Snapshots>, Problem> {
+    ) -> Result<Option<Snapshots<'a>>, Problem> {
         let began = Instant::now();
         let (hold, applied) = Hold::take(self.seat, live).await?;
         let snapshot = source.take().await?;
@@ -183,33 +225,29 @@ impl<'a> Fencing<'a> {
         let received = Received { applied: &applied, pending: &pending, taken: &queue.taken };
         let Some(position) = source::position_of(&snapshot.view, received) else { return Ok(None) };
         live.handle.advance(&position).await?;
-        let written = target.take(&position).await?;
-        let touched = cut(live);
-        drop(hold);
+        let written = of_target(target.take(&position).await?);
         let read = SnapshotRef::Postgres { snapshot_id: snapshot.exported };
-        Ok(Some(Snapshots { position, read, written: of_target(written), touched, held: began.elapsed() }))
+        Ok(Some(Snapshots { position, read, written, hold, began }))
     }
 
     /// Everything up to what was received is known, and can be read as of that time.
-    async fn of_cockroach(&self, live: &Live, target: &SnapshotTaker) -> Result<Snapshots, Problem> {
+    async fn of_cockroach(&self, live: &Live, target: &SnapshotTaker) -> Result<Snapshots<'a>, Problem> {
         let began = Instant::now();
         let (hold, _applied) = Hold::take(self.seat, live).await?;
         let position = live.handle.queue().await?.received;
         live.handle.advance(&position).await?;
         let written = of_target(target.take(&position).await?);
-        let touched = cut(live);
-        drop(hold);
         let at = position.hlc().expect("positions of a CockroachDB source are times");
-        Ok(Snapshots { position, read: SnapshotRef::Cockroach { at }, written, touched, held: began.elapsed() })
+        Ok(Snapshots { position, read: SnapshotRef::Cockroach { at }, written, hold, began })
     }
 }
 
-struct Snapshots {
+struct Snapshots<'a> {
     position: Position,
     read: SnapshotRef,
     written: SnapshotRef,
-    touched: Vec<(TableName, TouchedKeys)>,
-    held: Duration,
+    hold: Hold<'a>,
+    began: Instant,
 }
 
 fn of_target(snapshot: Snapshot) -> SnapshotRef {

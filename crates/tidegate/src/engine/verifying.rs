@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidegate_model::{Class, Problem, TableFilter, TableMap};
+use tidegate_model::{Class, Problem, TableFilter, TableMap, TableName};
 use tidegate_sql::requests::Taken;
-use tidegate_verify::{Equality, Options, Report, TableReport, TouchedKeys, Verdict, compare_keys, compare_table};
+use tidegate_verify::{Equality, Key, Options, Report, TableReport, TouchedKeys, Verdict, compare_keys, compare_table};
 use tracing::{info, warn};
 
 use super::conductor::Conductor;
 use super::fence::{Fence, Fencing};
 use super::seat::Seat;
+use super::{repairing, sequences};
 
 /// How long a fence is read before the next tables get a new one: until then it holds back the source's vacuum, or uses
 /// up CockroachDB's GC window.
@@ -25,6 +26,7 @@ const ATTEMPTS_MAX: u32 = 5;
 
 /// What a comparison is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct VerifyWishes {
     /// Globs over schema.table; none: all tables of the stream.
     pub tables: Vec<String>,
@@ -34,12 +36,16 @@ pub struct VerifyWishes {
     pub values: bool,
     /// How many rows a second the source is asked for.
     pub rate: Option<NonZeroU32>,
+    /// Whether the target is made equal where it is not.
+    pub repair: bool,
 }
 
 impl VerifyWishes {
     pub fn options(&self) -> Options {
         let equality = if self.exact { Equality::Exact } else { Equality::Meaning };
-        Options { equality, values: self.values, rows_per_second: self.rate, ..Options::default() }
+        let defaults = Options::default();
+        let keys_listed_max = if self.repair { repairing::KEYS_LISTED_MAX } else { defaults.keys_listed_max };
+        Options { equality, values: self.values, rows_per_second: self.rate, keys_listed_max }
     }
 }
 
@@ -64,9 +70,23 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
         taken.progress(json!({ "table": table.source.name.to_string(), "number": number + 1, "of": tables.len() }));
         reports.push(comparison.table(table).await?);
     }
-    let report = Report::new(reports, Vec::new());
+    if wishes.repair {
+        repairing::repair(&mut comparison, &tables, &mut reports, |said| taken.progress(json!({ "said": said })))
+            .await?;
+    }
+    let names: Vec<&TableName> = tables.iter().map(|table| &table.source.name).collect();
+    let sequences = sequences::compare(&conductor.migration, &live, &names, !wishes.tables.is_empty()).await;
+    let report = Report::new(reports, sequences);
     info!(verdict = report.verdict.as_str(), tables = tables.len(), stream = %seat.stream, "compared");
     Ok(serde_json::to_value(report).expect("a report is plain data"))
+}
+
+/// Which rows of a table are compared.
+enum Scope {
+    Whole,
+    /// Those touched since it was last found equal.
+    Touched,
+    Keys(Vec<Key>),
 }
 
 /// A comparison under way, with the fence that it reads.
@@ -83,12 +103,27 @@ impl<'a> Comparison<'a> {
 
     /// Compares all rows of a table. One that cannot be read is reported as unknown.
     pub async fn table(&mut self, table: &TableMap) -> Result<TableReport, Problem> {
-        self.compare(table, false).await
+        self.compare(table, &Scope::Whole).await
     }
 
     /// Compares the rows of a table that were touched since it was last found equal.
     pub async fn touched(&mut self, table: &TableMap) -> Result<TableReport, Problem> {
-        self.compare(table, true).await
+        self.compare(table, &Scope::Touched).await
+    }
+
+    /// Compares the rows of these keys.
+    pub async fn keys(&mut self, table: &TableMap, keys: Vec<Key>) -> Result<TableReport, Problem> {
+        self.compare(table, &Scope::Keys(keys)).await
+    }
+
+    /// Returns where fences are taken.
+    pub fn fencing(&self) -> &Fencing<'a> {
+        &self.fencing
+    }
+
+    /// Returns how rows are compared.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Takes a new fence for what is compared from now on, and returns it.
@@ -102,7 +137,7 @@ impl<'a> Comparison<'a> {
         self.fence.take()
     }
 
-    async fn compare(&mut self, table: &TableMap, touched_only: bool) -> Result<TableReport, Problem> {
+    async fn compare(&mut self, table: &TableMap, scope: &Scope) -> Result<TableReport, Problem> {
         let name = &table.source.name;
         let mut attempts = 0;
         loop {
@@ -111,7 +146,11 @@ impl<'a> Comparison<'a> {
                 self.renew().await?;
             }
             let fence = self.fence.as_mut().expect("there is one now");
-            let keys = if touched_only { fence.touched(name) } else { TouchedKeys::Whole };
+            let keys = match scope {
+                Scope::Whole => TouchedKeys::Whole,
+                Scope::Touched => fence.touched(name),
+                Scope::Keys(keys) => TouchedKeys::Keys(keys.clone()),
+            };
             let compared = match keys {
                 TouchedKeys::Whole => compare_table(&fence.pair, table, &self.options).await,
                 TouchedKeys::Keys(keys) => compare_keys(&fence.pair, table, &keys, &self.options).await,
@@ -119,7 +158,7 @@ impl<'a> Comparison<'a> {
             };
             match compared {
                 Ok(report) => {
-                    if report.verdict == Verdict::Equal {
+                    if report.verdict == Verdict::Equal && !matches!(scope, Scope::Keys(_)) {
                         fence.settle(name);
                     }
                     return Ok(report);

@@ -1,5 +1,8 @@
 //! Equality is proved at one position while both sides are written, and what differs is named.
 
+mod repairs;
+mod sequences;
+
 use tidegate_testkit::Migration;
 
 const TABLES: &str = "CREATE TABLE item (id INT8 PRIMARY KEY, name TEXT, price DECIMAL(10, 2), body BYTEA);
