@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check bench crash crash-cockroach giant both fuzz help
+.PHONY: setup demo test check bench crash crash-cockroach giant both verify-load fuzz help
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -47,6 +47,11 @@ giant: setup ## one transaction of 1 million rows in parts, a delete of 2 millio
 MINUTES ?= 3
 both: setup ## both directions at once with writers on both sides for MINUTES=3, the engine restarted twice; no echo
 	$(SCENARIO) both -- $(MINUTES)
+
+verify-load: MINUTES = 10
+ROWS ?= 5000000
+verify-load: setup ## 200 fences under load, then comparing ROWS=5000000 for MINUTES=10 in each direction while they are written
+	$(SCENARIO) verify-load -- $(MINUTES) $(ROWS)
 
 CARGO_FUZZ = 0.13.2
 FUZZ_TOOLS = $(CURDIR)/target/tools/cargo-fuzz-$(CARGO_FUZZ)

@@ -4,3 +4,4 @@ pub mod both;
 pub mod crash;
 pub mod giant;
 pub mod giant_cockroach;
+pub mod verify_load;

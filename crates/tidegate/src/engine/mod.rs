@@ -29,6 +29,7 @@ mod streaming;
 mod turning;
 mod upstream;
 mod verifying;
+mod weakly;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
