@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check bench crash crash-cockroach giant both turns fuzz help
+.PHONY: setup demo test check bench crash crash-cockroach giant both turns verify-load fuzz help
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17
@@ -50,6 +50,11 @@ both: setup ## both directions at once with writers on both sides for MINUTES=3,
 
 turns: setup ## cutover and failback under load, then with the engine and the servers killed at every step (under half an hour)
 	$(SCENARIO) turns
+
+verify-load: MINUTES = 10
+ROWS ?= 5000000
+verify-load: setup ## 200 fences under load, then comparing ROWS=5000000 for MINUTES=10 in each direction while they are written
+	$(SCENARIO) verify-load -- $(MINUTES) $(ROWS)
 
 CARGO_FUZZ = 0.13.2
 FUZZ_TOOLS = $(CURDIR)/target/tools/cargo-fuzz-$(CARGO_FUZZ)

@@ -164,6 +164,10 @@ pub struct VerifyArgs {
     /// Makes the target equal where it is not, while both sides are written. Nothing newer is written over.
     #[arg(long)]
     pub repair: bool,
+    /// Compares without a fence, where none can be had: what differs is read again until both sides agree. It proves
+    /// less, and the report says so.
+    #[arg(long, conflicts_with = "repair")]
+    pub weak: bool,
     /// Gives up after this long, with exit code 2. The comparison goes on until its end.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub timeout: Interval,

@@ -5,3 +5,4 @@ pub mod crash;
 pub mod giant;
 pub mod giant_cockroach;
 pub mod turns;
+pub mod verify_load;

@@ -11,10 +11,15 @@
 
 mod view;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postgres_protocol::escape::escape_literal;
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{Lsn, MESSAGE_PREFIX, MigrationName, Position, Problem};
 
 use crate::problem::Asked;
+use crate::slot::{SlotRequest, Waiting, create_with_snapshot};
+use tokio_util::sync::CancellationToken;
 pub use view::{InvalidSnapshot, SnapshotView};
 
 /// The content of the logical message behind a snapshot.
@@ -29,6 +34,15 @@ pub struct TakenSnapshot {
     pub view: SnapshotView,
     /// Once this has been received, so has everything that the snapshot sees.
     pub marker: Position,
+}
+
+/// A snapshot that stands at a position by itself.
+#[derive(Clone, Debug)]
+pub struct StandingSnapshot {
+    /// By which other sessions import it, for as long as the taker keeps it.
+    pub exported: String,
+    /// It sees exactly the commits that end at or before.
+    pub position: Position,
 }
 
 /// Takes snapshots of the source. Its sessions are made beforehand, because the applier is held meanwhile.
@@ -60,6 +74,45 @@ impl SnapshotTaker {
         let seen: String = row.get(0);
         let view = seen.parse().map_err(|error: InvalidSnapshot| asked.unexpected(&error.to_string()))?;
         Ok(TakenSnapshot { exported: row.get(1), view, marker: self.mark().await? })
+    }
+
+    /// Returns the end of the log. A snapshot of [`SnapshotTaker::take_by_slot`] that is taken afterwards never stands
+    /// before it.
+    pub async fn log_end(&self) -> Result<Position, Problem> {
+        let asked = Asked::new("reading the end of the log");
+        let sql = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+        let row = self.marking.query_one(sql, &[]).await.map_err(|error| asked.sql(error))?;
+        let lsn = row.get::<_, &str>(0).parse();
+        lsn.map(Position::postgres)
+            .map_err(|error: tidegate_model::InvalidPosition| asked.unexpected(&error.to_string()))
+    }
+
+    /// Takes the snapshot of a temporary slot, which is gone when this returns: no WAL is held. It waits for every
+    /// transaction of the cluster that writes, and tells `on_wait` which, every second. A dropped call ends it.
+    pub async fn take_by_slot(
+        &self,
+        settings: &Settings,
+        name: &MigrationName,
+        on_wait: impl FnMut(&Waiting),
+    ) -> Result<StandingSnapshot, Problem> {
+        // One that was given up may still be about to end.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let slot = format!("{}_fence_{}_{number}", name.object_name(), std::process::id());
+        let request = SlotRequest { settings, name, slot: &slot, temporary: true };
+        let created = create_with_snapshot(request, &CancellationToken::new(), on_wait).await?;
+        let asked = Asked::new("taking over the snapshot of a slot");
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            escape_literal(&created.snapshot_name)
+        );
+        self.keeper.batch_execute(&sql).await.map_err(|error| asked.sql(error))?;
+        let row = self.keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await;
+        let exported = row.map_err(|error| asked.sql(error))?.get(0);
+        drop(created.session);
+        // So that the stream gets past the position on an idle server.
+        self.mark().await?;
+        Ok(StandingSnapshot { exported, position: Position::postgres(created.point) })
     }
 
     /// Rolls back: the snapshot cannot be imported any more.

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod fence;
 mod fixture;
 mod history;
 mod own;

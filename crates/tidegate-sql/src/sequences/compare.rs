@@ -28,8 +28,8 @@ pub fn compare(pair: &Pair) -> Comparison {
     let parts = [
         ("AS", both_typed && source.of != target.of),
         ("INCREMENT", source.increment != target.increment),
-        ("MINVALUE", source.min != target.min && !(has_lowest(source) && has_lowest(target))),
-        ("MAXVALUE", source.max != target.max && !(has_highest(source) && has_highest(target))),
+        ("MINVALUE", source.min != target.min && (both_typed || !has_lowest(source) || !has_lowest(target))),
+        ("MAXVALUE", source.max != target.max && (both_typed || !has_highest(source) || !has_highest(target))),
         ("CYCLE", source.cycle != target.cycle),
         ("START", source.start != target.start && !(source.is_called && target.is_called)),
     ];

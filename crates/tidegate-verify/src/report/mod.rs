@@ -52,6 +52,9 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// One for each sequence.
     pub sequences: Vec<SequenceReport>,
+    /// Whether no fence was taken: rows were read again until both sides agreed, which proves less.
+    #[serde(default)]
+    pub weak: bool,
 }
 
 /// What was found in one table.
@@ -143,7 +146,12 @@ impl Report {
     /// Puts a report together.
     pub fn new(tables: Vec<TableReport>, sequences: Vec<SequenceReport>) -> Report {
         let verdicts = tables.iter().map(|table| table.verdict).chain(sequences.iter().map(|one| one.verdict));
-        Report { verdict: verdicts.fold(Verdict::Equal, Verdict::and), tables, sequences }
+        Report { verdict: verdicts.fold(Verdict::Equal, Verdict::and), tables, sequences, weak: false }
+    }
+
+    /// Says that no fence was taken for it.
+    pub fn weakly(self) -> Report {
+        Report { weak: true, ..self }
     }
 }
 

@@ -19,7 +19,8 @@ impl fmt::Display for Report {
             let (name, verdict) = (&sequence.name, sequence.verdict.as_str());
             writeln!(f, "sequence {name}: {verdict} (source {}, target {})", sequence.source, sequence.target)?;
         }
-        writeln!(f, "verdict: {}", self.verdict.as_str())
+        let weak = if self.weak { " (weak: no fence was taken, rows were read until they agreed)" } else { "" };
+        writeln!(f, "verdict: {}{weak}", self.verdict.as_str())
     }
 }
 

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use tidegate_connect::Session;
-use tidegate_model::{Hlc, Problem, TableName};
+use tidegate_model::{Hlc, InvalidPosition, Problem, TableName};
 
 use super::rows::{Rows, Stream};
-use super::{Selection, Side};
+use super::{Selection, Side, SnapshotRef};
 use crate::key::Key;
 use crate::problem;
 
@@ -19,6 +19,14 @@ SELECT column_name::STRING, crdb_sql_type::STRING, is_hidden::STRING, is_generat
   FROM information_schema.columns
  WHERE table_schema = $1 AND table_name = $2
  ORDER BY ordinal_position";
+
+/// Returns the time that it is now.
+pub(super) async fn now(session: &Session) -> Result<SnapshotRef, Problem> {
+    let row = session.query_one("SELECT cluster_logical_timestamp()::STRING", &[]).await.map_err(problem::snapshot)?;
+    let at =
+        row.get::<_, &str>(0).parse().map_err(|error: InvalidPosition| problem::reader_ended(&error.to_string()))?;
+    Ok(SnapshotRef::Cockroach { at })
+}
 
 pub(super) async fn read(side: &Side, session: Session, selection: &Selection, at: Hlc) -> Result<Rows, Problem> {
     let sql = select(selection, at);

@@ -39,6 +39,8 @@ struct Inner {
     name: MigrationName,
     /// Sessions under the snapshot that nobody reads with.
     idle: Mutex<Vec<Session>>,
+    /// Keeps the snapshot, where nobody else does.
+    _keeper: Option<Session>,
 }
 
 /// What is read of a table.
@@ -53,7 +55,19 @@ pub(crate) struct Selection {
 impl Side {
     /// Looks at the database of `settings` at `snapshot`. Nothing is connected yet.
     pub fn new(settings: Settings, snapshot: SnapshotRef, name: MigrationName) -> Side {
-        Side(Arc::new(Inner { settings, snapshot, name, idle: Mutex::default() }))
+        Side(Arc::new(Inner { settings, snapshot, name, idle: Mutex::default(), _keeper: None }))
+    }
+
+    /// Looks at the database of `settings` as it is now, at no position that anybody knows. The snapshot is kept until the
+    /// last clone goes.
+    pub async fn now(settings: Settings, name: MigrationName) -> Result<Side, Problem> {
+        let session = Session::connect(&settings, &name.application_name("verify")).await?;
+        let snapshot = match session.is_cockroach() {
+            true => cockroach::now(&session).await?,
+            false => postgres::export(&session).await?,
+        };
+        let _keeper = matches!(snapshot, SnapshotRef::Postgres { .. }).then_some(session);
+        Ok(Side(Arc::new(Inner { settings, snapshot, name, idle: Mutex::default(), _keeper })))
     }
 
     /// Looks at a PostgreSQL database in an exported snapshot.

@@ -11,7 +11,7 @@ use tidegate_model::{Problem, TableName};
 use tokio_postgres::Error;
 
 use super::rows::{Rows, Stream};
-use super::{Selection, Side};
+use super::{Selection, Side, SnapshotRef};
 use crate::key::Key;
 use crate::problem;
 
@@ -46,6 +46,14 @@ pub(super) async fn enter(session: &Session, snapshot: &str) -> Result<(), Probl
         escape_literal(snapshot)
     );
     session.batch_execute(&sql).await.map_err(problem::snapshot)
+}
+
+/// Exports a snapshot of now, which the session keeps.
+pub(super) async fn export(session: &Session) -> Result<SnapshotRef, Problem> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    session.batch_execute(begin).await.map_err(problem::snapshot)?;
+    let row = session.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await.map_err(problem::snapshot)?;
+    Ok(SnapshotRef::Postgres { snapshot_id: row.get(0) })
 }
 
 /// Locks a table for what is read of it next, and makes sure that its file is the one that the snapshot knows: a snapshot

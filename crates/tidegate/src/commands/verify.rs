@@ -21,6 +21,7 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         values: args.values,
         rate: args.rate,
         repair: args.repair,
+        weak: args.weak,
     };
     let request = Request {
         id: requests::new_request_id(),
@@ -28,7 +29,12 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         arguments: serde_json::to_value(wishes).expect("wishes are plain data"),
     };
     let flow = Flow { migration: &migration, ends: &ends, stream };
-    let answer = asking::ask(flow, &request, args.timeout.0, show_progress).await?;
+    let answer = asking::ask(flow, &request, args.timeout.0, show_progress).await;
+    // An owner that could not compare has not said that anything differs.
+    let answer = answer.map_err(|failure| match failure.exit {
+        Exit::Negative => Failure::unknown(failure.problem),
+        _ => failure,
+    })?;
     let report: Report = serde_json::from_value(answer).map_err(|error| {
         let what = "the owner's report cannot be read";
         Failure::unknown(Problem::definite("MI009", what, error.to_string(), "use matching programs"))

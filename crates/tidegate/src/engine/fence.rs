@@ -6,7 +6,10 @@
 //!        +-- let go <------------------------------------------- snapshot of the target <-------+
 //! ```
 //!
-//! Comparing the two can then take as long as it needs.
+//! Comparing the two can then take as long as it needs. Where no snapshot of a PostgreSQL source stands at a position,
+//! that of a slot does ([`by_slot`]).
+
+mod by_slot;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,8 +49,11 @@ pub struct Fence {
     /// When it was taken: it is not to be read for ever.
     pub taken_at: Instant,
     /// They keep the snapshots.
-    _keepers: (Option<source::SnapshotTaker>, SnapshotTaker),
+    _keepers: Keepers,
 }
+
+/// The sessions that keep the snapshots of the source, where it needs one, and of the target.
+type Keepers = (Option<source::SnapshotTaker>, SnapshotTaker);
 
 impl Fence {
     /// Returns what was touched of a table up to the position, since it was last found equal.
@@ -145,6 +151,13 @@ impl<'a> Fencing<'a> {
         &self.written
     }
 
+    /// Looks at both sides as they are now, without a fence: at about the position of the stream.
+    pub async fn now(&self, live: &Live) -> Result<Pair, Problem> {
+        let look = |settings: &Settings| Side::now(settings.clone(), self.migration.name.clone());
+        let position = live.handle.progress().borrow().applied.clone();
+        Ok(Pair { source: look(&self.read).await?, target: look(&self.written).await?, position })
+    }
+
     /// Takes a fence of the stream as it runs, once it has caught up.
     pub async fn take(&self) -> Result<Fence, Problem> {
         let fence = self.hold().await?.release();
@@ -169,7 +182,7 @@ impl<'a> Fencing<'a> {
             }
             sleep(PAUSE * number.min(10)).await;
         }
-        Err(unsettled(why))
+        self.by_slot(why).await
     }
 
     async fn attempt(&self, live: &Live, number: u32) -> Result<Attempt<'a>, Problem> {
@@ -189,9 +202,14 @@ impl<'a> Fencing<'a> {
         let Ok(taken) = timeout(HOLD_MAX, taking).await else {
             return Ok(Attempt::Unsettled("the applier would have been held for too long"));
         };
-        let Some(Snapshots { position, read, written, hold, began }) = taken? else {
+        let Some(snapshots) = taken? else {
             return Ok(Attempt::Unsettled("commits became visible in another order than they were made"));
         };
+        Ok(Attempt::Taken(Box::new(self.held(live, number, snapshots, (source, target)))))
+    }
+
+    fn held(&self, live: &Live, attempts: u32, snapshots: Snapshots<'a>, keepers: Keepers) -> HeldFence<'a> {
+        let Snapshots { position, read, written, hold, began } = snapshots;
         let side = |settings: &Settings, snapshot| Side::new(settings.clone(), snapshot, self.migration.name.clone());
         let pair =
             Pair { position: position.clone(), source: side(&self.read, read), target: side(&self.written, written) };
@@ -201,11 +219,11 @@ impl<'a> Fencing<'a> {
             touched: cut(live),
             live: live.clone(),
             held: began.elapsed(),
-            attempts: number,
+            attempts,
             taken_at: Instant::now(),
-            _keepers: (source, target),
+            _keepers: keepers,
         };
-        Ok(Attempt::Taken(Box::new(HeldFence { fence, hold, began })))
+        HeldFence { fence, hold, began }
     }
 
     /// The snapshot decides the position.

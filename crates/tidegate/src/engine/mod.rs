@@ -30,6 +30,7 @@ mod turning;
 mod upstream;
 mod verifying;
 mod way_back;
+mod weakly;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -216,6 +216,12 @@ impl<'a> Hold<'a> {
         let at = hold.handle.hold().await?;
         Ok((hold, at))
     }
+
+    /// Lets the applier go no further than `limit`.
+    pub fn at(seat: &'a Seat, live: &Live, limit: &Position) -> Hold<'a> {
+        live.handle.set(Gate::Until(limit.clone()));
+        Hold { seat, handle: live.handle.clone() }
+    }
 }
 
 impl Drop for Hold<'_> {

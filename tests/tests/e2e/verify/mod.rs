@@ -1,5 +1,7 @@
 //! Equality is proved at one position while both sides are written, and what differs is named.
 
+mod fences;
+mod load;
 mod repairs;
 mod sequences;
 
