@@ -41,11 +41,12 @@ pub struct Turned {
 
 impl fmt::Display for Turned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Turned { name, rate, pause, blocked, resolved_wait } = self;
+        let Turned { name, rate, .. } = self;
+        let [pause, blocked, resolved] = [self.pause, self.blocked, self.resolved_wait].map(|time| time.as_millis());
         write!(
             f,
-            "{name:<9} at {rate:.0} writes/s: longest pause of a writer {pause:.0?} (write-blocked {blocked:.0?}, of \
-             which {resolved_wait:.0?} for a resolved timestamp)"
+            "{name:<9} at {rate:.0} writes/s: longest pause of a writer {pause} ms (write-blocked {blocked} ms, of \
+             which {resolved} ms for a resolved timestamp)"
         )
     }
 }
