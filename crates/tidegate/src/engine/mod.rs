@@ -234,6 +234,10 @@ async fn run_streams(
         ended
     };
     let returning = async {
+        // In this order everywhere: two processes with a stream each would wait for each other for ever.
+        if stop.run_until_cancelled(there.owned()).await.is_none() {
+            return Ok(Ended { applied: None });
+        }
         let begins = restart || !standing.reverse_begun;
         if begins && both && stop.run_until_cancelled(there.copied()).await.is_none() {
             return Ok(Ended { applied: None });
@@ -302,6 +306,7 @@ async fn run_flow(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &Cancellat
         return Ok(Ended { applied: ready.before.position() });
     };
     seat.board.beat(ownership.status());
+    seat.note_owned();
     let owned = Owned { ownership: &ownership, seat, stop };
     let result = tokio::select! {
         result = Box::pin(owned.run(flow, wishes, ready)) => result,

@@ -47,6 +47,8 @@ impl Live {
 pub struct Seat {
     pub stream: Stream,
     pub board: Board,
+    /// Whether this process has become the owner of the stream.
+    owned: watch::Sender<bool>,
     /// Whether every table is copied.
     copied: watch::Sender<bool>,
     live: watch::Sender<Option<Live>>,
@@ -76,6 +78,7 @@ impl Seat {
         let seat = Seat {
             stream,
             board: Board::new(StreamStatus::new(stream.as_str(), begins)),
+            owned: watch::Sender::new(false),
             copied: watch::Sender::new(false),
             live: watch::Sender::new(None),
             gate: watch::Sender::new(role.gate()),
@@ -86,6 +89,16 @@ impl Seat {
             requests,
         };
         (Arc::new(seat), taken)
+    }
+
+    pub fn note_owned(&self) {
+        self.owned.send_replace(true);
+    }
+
+    /// Waits until this process owns the stream. Cancel-safe.
+    pub async fn owned(&self) {
+        // The sender is ours.
+        let _ = self.owned.subscribe().wait_for(|owned| *owned).await;
     }
 
     pub fn note_copied(&self) {

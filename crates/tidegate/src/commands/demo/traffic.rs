@@ -17,7 +17,7 @@ pub const CLIENTS: u64 = 4;
 /// Purchases of the clients get numbers from here on, each client its own range.
 const FIRST_PURCHASE: i64 = 1_000_000_000;
 /// A pause between two transactions, so that the demo leaves the machine some air.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a side says that is closed: read only (PostgreSQL's fence), no privilege (CockroachDB's).
 const REFUSALS: [SqlState; 2] = [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::INSUFFICIENT_PRIVILEGE];

@@ -8,8 +8,7 @@ use tidegate_sql::turn::StepState;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{AGAIN, Failed, Turn, undoing};
-use crate::status::StreamState;
+use super::{AGAIN, Failed, Turn, resuming, undoing};
 
 impl Turn<'_> {
     /// Does what the planner says of the step: tries again, undoes the attempt, or goes on.
@@ -72,10 +71,12 @@ impl Turn<'_> {
 
     /// Returns whether the other side is open: then nothing is to be taken back.
     pub(super) async fn is_past(&self) -> bool {
-        let observed = self.observe_sides().await;
-        observed.is_ok_and(|observed| {
-            let generation = |side| observed.side(side).says().map_or(0, |says| says.generation);
-            generation(self.direction().opening()) > generation(self.direction().closing())
-        }) || self.conductor.seat(self.direction().drained()).at_rest(&Gate::Parked) == Some(StreamState::Parked)
+        let Ok(observed) = self.observe_sides().await else { return true };
+        match (observed.closing().says(), observed.opening().says()) {
+            (Some(closing), Some(opening)) => opening.generation > closing.generation || resuming::is_turned(&observed),
+            // Only the opening side knows whether a turn that may have been sent has happened.
+            (Some(closing), None) => matches!(closing.turning, Some(Turning::Turning(_))),
+            (None, _) => true,
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tidegate_connect::Server;
 use tidegate_control::{FenceKind, SequenceProof, Side, Step, TurnId, Turning, ready_to_fence};
 use tidegate_model::{Position, Problem};
 use tidegate_pipeline::Gate;
@@ -15,7 +16,7 @@ use tracing::info;
 
 use super::certifying::{millis, now};
 use super::{Turn, hook, refused};
-use crate::engine::{NoCopy, Upstream, with_upstream};
+use crate::engine::{NoCopy, Seat, Upstream, with_upstream};
 use crate::status::StreamState;
 
 /// How often it is looked whether an armed feed has said something.
@@ -65,12 +66,14 @@ impl Turn<'_> {
     /// Reads the side that will be opened, from now on, and applies nothing.
     pub(super) async fn arm_feed(&self) -> Result<Value, Problem> {
         let seat = self.conductor.seat(self.direction().armed());
+        self.refuse_flowing(seat)?;
         if !seat.is_live() {
             seat.park(StreamState::Armed);
             self.conductor.seat(self.drained()).read_back.store(true, std::sync::atomic::Ordering::Relaxed);
             seat.want(NoCopy::Now);
         }
         let began = Instant::now();
+        let mut marked = None;
         loop {
             if let Some(why) = seat.failed() {
                 let next = "repair that, and ask for the turn again";
@@ -79,12 +82,40 @@ impl Turn<'_> {
             if seat.is_live() {
                 let live = seat.live().await;
                 let progress = live.handle.progress().borrow().clone();
-                if progress.received > live.start {
+                // An idle PostgreSQL says nothing by itself.
+                let past = match &marked {
+                    None if live.start.lsn().is_some() => {
+                        let flow = self.flow(self.direction().armed());
+                        marked = Some(with_upstream!(flow, upstream => upstream.marker().await?));
+                        false
+                    }
+                    None => progress.received > live.start,
+                    Some(marker) => progress.received >= *marker,
+                };
+                if past {
                     return Ok(json!({ "waited_ms": millis(began.elapsed()), "from": live.start.to_string() }));
                 }
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Refuses a turn that cannot tell what applications write at the side to be opened from what the stream writes there.
+    fn refuse_flowing(&self, seat: &Seat) -> Result<(), Problem> {
+        let armed = self.direction().armed();
+        if seat.is_live() && seat.gate() == Gate::Open {
+            let next = "a turn needs a migration that was begun without --direction both";
+            let why = "both sides are open for writing, so none of them can be closed consistently";
+            return Err(Problem::definite("CT094", format!("the {armed} stream flows already"), why, next));
+        }
+        if let Server::Cockroach(version) = self.end(self.direction().opening()).session.server()
+            && !version.at_least(24, 1)
+        {
+            let why = "before v24.1 a changefeed cannot leave out what we wrote ourselves";
+            let next = "upgrade the cluster to v24.1 or later";
+            return Err(Problem::definite("CT093", "a turn to this CockroachDB is not possible", why, next));
+        }
+        Ok(())
     }
 
     /// Compares until what is left is small.
