@@ -200,7 +200,7 @@ async fn values_that_move_through_all_of_a_large_transaction_arrive() {
     // Each row takes the value that another one, anywhere in the transaction, lets go.
     let change = move |n: u64| t.update(&format!("{n} {}", (n * 7919 + ROWS - 1) % ROWS));
     let changes = Changes::Spooled(Arc::new(Made(Arc::new(change), ROWS)));
-    let large = Transaction { position: hlc(11), committed_at: Timestamp(0), changes };
+    let large = Transaction { position: hlc(11), committed_at: Timestamp(0), xid: None, changes };
     applier.submit(batch(10, vec![large])).await.unwrap();
     durable(&mut applier, 11).await.unwrap();
     let moved = format!("SELECT count(*) FROM t WHERE name = (id::bigint * 7919 + {ROWS} - 1) % {ROWS} AND extra = 7");
