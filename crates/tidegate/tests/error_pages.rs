@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a code begins with. A new part of the program adds its letters here.
-const AREAS: [&str; 16] =
-    ["AP", "CF", "CK", "CN", "CP", "CR", "CT", "FI", "FN", "MI", "PG", "PL", "SQ", "ST", "TN", "VF"];
+const AREAS: [&str; 17] =
+    ["AP", "CF", "CK", "CN", "CP", "CR", "CT", "FI", "FN", "MI", "PG", "PL", "RP", "SQ", "ST", "TN", "VF"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

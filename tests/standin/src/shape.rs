@@ -288,7 +288,7 @@ mod tests {
         let list = ShapeList { folder: folder.path().to_owned(), record: false };
         let statements = lexer::statements("SELECT 1").expect("valid SQL");
         let refused = Shapes::new(list.clone()).check(&statements[0]).expect_err("not in the list");
-        assert_eq!(refused.code, "XXUUU");
+        assert_eq!(refused.code, "XX000");
         assert!(refused.message.contains("select ?"), "{refused}");
         Shapes::new(ShapeList { record: true, ..list.clone() }).check(&statements[0]).expect("recorded");
         Shapes::new(list).check(&statements[0]).expect("in the list");

@@ -1,5 +1,6 @@
 //! What each stream does, from where the migration stands.
 
+use tidegate_model::Stream;
 use tidegate_pipeline::Gate;
 use tidegate_sql::state::Pair;
 
@@ -33,6 +34,14 @@ impl Role {
 }
 
 impl Roles {
+    /// Returns what a stream does.
+    pub fn of_stream(&self, stream: Stream) -> &Role {
+        match stream {
+            Stream::Forward => &self.forward,
+            Stream::Reverse => &self.reverse,
+        }
+    }
+
     /// Reads the roles off what both sides say. `reverse`: the reverse stream has a checkpoint; `turned`: a turn was begun
     /// at some time; without one, a reverse stream flows because both directions were asked for.
     pub fn of(pair: &Pair, reverse: bool, turned: bool) -> Roles {

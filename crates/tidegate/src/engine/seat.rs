@@ -116,7 +116,12 @@ impl Seat {
         if let Some(live) = &live {
             live.handle.set(self.gate());
         }
+        let handle = live.as_ref().map(|live| live.handle.clone());
         self.live.send_replace(live);
+        if let Some(handle) = handle {
+            // Whoever set the gate in between did not see the pipeline.
+            handle.set(self.gate());
+        }
     }
 
     /// Waits until a pipeline runs. Cancel-safe.
@@ -184,6 +189,16 @@ impl Seat {
     pub fn park(&self, shown_as: StreamState) {
         *self.parked_as.lock().unwrap_or_else(PoisonError::into_inner) = shown_as;
         self.set_gate(Gate::Parked);
+    }
+
+    /// Takes the role that the migration gives the stream. A stream without one has been armed just now.
+    pub fn take_role(&self, role: &Role) {
+        match role {
+            Role::Off => {}
+            Role::Flows if self.gate() == Gate::Parked => self.set_gate(Gate::Open),
+            Role::Flows => {}
+            Role::Parked(shown_as) => self.park(*shown_as),
+        }
     }
 
     /// Returns the state of a stream that applies nothing; `None` for one that does.

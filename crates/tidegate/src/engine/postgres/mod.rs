@@ -161,7 +161,9 @@ impl Upstream for Postgres<'_> {
         let row = self.0.from().session.query_one(sql, &[]).await.map_err(|error| {
             let why = tidegate_connect::describe_sql_error(&error);
             let next = "the source must be writable: a standby cannot take the marker";
-            Problem::definite("MI008", "the marker could not be written at the source", why, next).caused_by(error)
+            let class = tidegate_connect::sql_error_class(&error);
+            let problem = Problem::definite("MI008", "the marker could not be written at the source", why, next);
+            Problem { class, ..problem }.caused_by(error)
         })?;
         let lsn: Lsn = row.get::<_, &str>(0).parse().map_err(|error: tidegate_model::InvalidPosition| {
             Problem::bug("MI008", "the marker has no position", error.to_string())

@@ -8,7 +8,10 @@ use tidegate_sql::turn::StepState;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{AGAIN, Failed, Turn, resuming, undoing};
+use super::{AGAIN, Failed, Turn, undoing};
+
+/// What an undoing says that needs a side which does not answer.
+const UNREACHED: [&str; 2] = ["CT031", "CT032"];
 
 impl Turn<'_> {
     /// Does what the planner says of the step: tries again, undoes the attempt, or goes on.
@@ -30,8 +33,11 @@ impl Turn<'_> {
             // Somebody else may be undoing it: that is told by whoever observes next.
             OnFailure::Abort if self.is_being_undone(id).await? => Ok(()),
             OnFailure::Abort => {
-                self.undo().await?;
-                Err(problem)
+                if self.undo_or_wait().await? {
+                    Err(problem)
+                } else {
+                    Ok(())
+                }
             }
             OnFailure::Settle | OnFailure::Retry => {
                 sleep(AGAIN).await;
@@ -52,15 +58,29 @@ impl Turn<'_> {
         if when_over_budget(&observed, self.policy()).is_none() {
             return Ok(());
         }
-        self.undo().await?;
+        if !self.undo_or_wait().await? {
+            return Ok(());
+        }
         Err(tidegate_control::budget_exceeded(&observed, self.policy(), step.name()).into())
     }
 
-    /// Undoes the attempt, and lets the drained stream flow again.
-    pub(super) async fn undo(&mut self) -> Result<(), Problem> {
-        undoing::undo(&self.ends, self.migration(), self.direction(), self.policy()).await?;
-        self.conductor.seat(self.direction().drained()).set_gate(Gate::Open);
-        Ok(())
+    /// Undoes the attempt, and lets the drained stream flow again. Returns false where a database is away: nothing may be
+    /// left closed for that, so whoever calls observes again and comes back.
+    pub(super) async fn undo_or_wait(&mut self) -> Result<bool, Problem> {
+        match undoing::undo(&self.ends, self.migration(), self.direction(), self.policy()).await {
+            Ok(()) => {
+                self.conductor.seat(self.direction().drained()).set_gate(Gate::Open);
+                Ok(true)
+            }
+            Err(problem) if problem.class == Class::Transient || UNREACHED.contains(&problem.code) => {
+                warn!(error = %problem.what, why = %problem.why, "a turn cannot be undone yet");
+                self.say(&format!("undoing waits: {}: {}", problem.what, problem.why));
+                sleep(AGAIN).await;
+                self.reach_again().await;
+                Ok(false)
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     /// Returns whether the closing side says that the attempt is aborted.
@@ -69,14 +89,16 @@ impl Turn<'_> {
         Ok(observed.closing().says().is_some_and(|says| says.turning == Some(Turning::Aborted(id))))
     }
 
-    /// Returns whether the other side is open: then nothing is to be taken back.
-    pub(super) async fn is_past(&self) -> bool {
-        let Ok(observed) = self.observe_sides().await else { return true };
-        match (observed.closing().says(), observed.opening().says()) {
-            (Some(closing), Some(opening)) => opening.generation > closing.generation || resuming::is_turned(&observed),
+    /// Returns whether the drained stream may flow again: its source is open, and is known to stay so.
+    pub(super) async fn may_flow_again(&self) -> bool {
+        let Ok(observed) = self.observe_sides().await else { return false };
+        let Some(closing) = observed.closing().says() else { return false };
+        let is_open = closing.phase.open() == Some(self.direction().closing());
+        let may_have_turned = match observed.opening().says() {
+            Some(opening) => opening.generation > closing.generation,
             // Only the opening side knows whether a turn that may have been sent has happened.
-            (Some(closing), None) => matches!(closing.turning, Some(Turning::Turning(_))),
-            (None, _) => true,
-        }
+            None => matches!(closing.turning, Some(Turning::Turning(_))),
+        };
+        is_open && !may_have_turned
     }
 }

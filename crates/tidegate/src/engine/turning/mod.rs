@@ -106,7 +106,7 @@ pub async fn run(conductor: &Conductor, taken: &Taken) -> Result<Value, Problem>
         return Ok(json!({ "plan": plan, "text": plan.to_string() }));
     }
     let done = turn.run().await;
-    if done.is_err() && !turn.is_past().await {
+    if done.is_err() && turn.may_flow_again().await {
         // Whatever was held back for the turn flows again.
         conductor.seat(direction.drained()).set_gate(Gate::Open);
     }
@@ -207,8 +207,9 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Next::GoOnAborting { id, .. } => {
-                    self.undo().await?;
-                    return Err(was_aborted(self.direction(), id));
+                    if self.undo_or_wait().await? {
+                        return Err(was_aborted(self.direction(), id));
+                    }
                 }
                 Next::Wait { side } => {
                     self.say(&format!("waiting: the {side} must be read first"));

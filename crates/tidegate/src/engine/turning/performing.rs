@@ -7,7 +7,7 @@ use tidegate_connect::Server;
 use tidegate_control::{FenceKind, SequenceProof, Side, Step, TurnId, Turning, ready_to_fence};
 use tidegate_model::{Position, Problem};
 use tidegate_pipeline::Gate;
-use tidegate_sql::fence::{self, Blocker, FenceOrder};
+use tidegate_sql::fence::{self, Blocker, FenceOrder, Why};
 use tidegate_sql::sequences;
 use tidegate_sql::snapshot::SnapshotTaker;
 use tidegate_sql::turn::{Opening, Recorded, StepState};
@@ -103,6 +103,16 @@ impl Turn<'_> {
     /// Refuses a turn that cannot tell what applications write at the side to be opened from what the stream writes there.
     fn refuse_flowing(&self, seat: &Seat) -> Result<(), Problem> {
         let armed = self.direction().armed();
+        if !self.ends.source.session.is_cockroach() && !self.ends.target.session.is_cockroach() {
+            let why = "the way back between two PostgreSQL databases is not built yet";
+            let next = "stop the writers, tidegate drain, tidegate verify, and point them at the target by hand";
+            return Err(Problem::definite(
+                "CT092",
+                "a turn between two PostgreSQL databases is not possible",
+                why,
+                next,
+            ));
+        }
         if seat.is_live() && seat.gate() == Gate::Open {
             let next = "a turn needs a migration that was begun without --direction both";
             let why = "both sides are open for writing, so none of them can be closed consistently";
@@ -162,18 +172,26 @@ impl Turn<'_> {
             taken.progress(json!({ "said": format!("the fence waits for {}", waiting.join("; ")) }));
         };
         let schema = &self.ends.schema;
+        let mut writers: Vec<String> = Vec::new();
         let (fenced, unrevoked) = match kind {
             FenceKind::Trigger => (fence::put_up(&settings, schema, &order, &mut on_wait).await?, Vec::new()),
             FenceKind::Revoke => fence::put_up_by_revoke(&settings, schema, &order, &mut on_wait).await?,
             FenceKind::ReadOnly => {
                 let (fenced, left) = fence::make_read_only(&settings, schema, &order, &mut on_wait).await?;
                 // A session that overrides the setting writes on: the same locks, but nothing refuses it.
-                info!(survivors = ?left.survivors, roles = ?left.roles, "read-only");
+                let survivors = left.survivors.iter().map(|pid| format!("the session of process {pid}"));
+                let roles = left.roles.iter().map(|role| format!("\"{role}\" has a setting of its own"));
+                writers.extend(survivors.chain(roles));
                 (fenced, Vec::new())
             }
             FenceKind::Command => (fence::barrier(&settings, &order, &mut on_wait).await?, Vec::new()),
         };
-        let unrevoked: Vec<String> = unrevoked.iter().map(ToString::to_string).collect();
+        // Administrators are known to everybody; an owner or a member is most often the application itself.
+        writers.extend(unrevoked.iter().filter(|one| one.why != Why::Administrator).map(ToString::to_string));
+        if !writers.is_empty() && !self.policy().accept.unrevocable_roles {
+            return Err(not_fenced(&writers));
+        }
+        let unrevoked: Vec<String> = unrevoked.iter().map(ToString::to_string).chain(writers).collect();
         Ok(json!({ "kind": kind, "tables": fenced.tables.len(), "can_still_write": unrevoked }))
     }
 
@@ -371,6 +389,15 @@ fn breach(stream: tidegate_model::Stream, count: usize, first: &Position) -> Pro
         format!("somebody wrote where nobody may: {count} transactions on the {stream} stream"),
         format!("the first one ends at {first}; none of them is applied"),
         "find the writer and stop it; then turn again, which compares both sides first",
+    )
+}
+
+fn not_fenced(writers: &[String]) -> Problem {
+    Problem::definite(
+        "CT013",
+        "the fence does not stop everybody",
+        format!("these can still write: {}", writers.join(", ")),
+        "stop them, or have them use another role; or take it as it is: --accept CT013",
     )
 }
 

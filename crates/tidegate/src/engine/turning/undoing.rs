@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_connect::Session;
-use tidegate_control::{Direction, FenceKind, Observed, Policy, Side, SideSeen, Step, Turning, Undo, abort_steps};
+use tidegate_control::{Direction, Observed, Policy, Side, SideSeen, Step, Turning, Undo, abort_steps};
 use tidegate_model::Problem;
 use tidegate_sql::fence;
 use tidegate_sql::turn::{Book, StepState};
@@ -136,9 +136,8 @@ impl Undoing<'_> {
         if self.closing.is_cockroach() {
             return Ok(());
         }
-        if self.policy.fence == Some(FenceKind::ReadOnly) {
-            fence::make_writable(self.closing, schema, name).await?;
-        }
+        // Whoever undoes need not know how the side was closed: what was not done is not undone.
+        fence::make_writable(self.closing, schema, name).await?;
         let settings = match self.direction.closing() {
             Side::Source => self.migration.source_settings()?,
             Side::Target => self.migration.target_settings()?,
