@@ -94,7 +94,8 @@ async fn story(args: &DemoArgs) -> anyhow::Result<bool> {
     let comparison = compare::databases(&urls, shop::TABLES).await?;
     let began = Instant::now();
     let finished = engine::run("finish", &["--yes"], &urls).await?;
-    let removed = finished["removed"].as_array().map_or(0, Vec::len);
+    let removed: usize =
+        ["source", "target"].iter().filter_map(|side| finished["removed"][side].as_array()).map(Vec::len).sum();
     told.step("finish", began, format!("{removed} things of tidegate removed from both sides"));
     engine.until_ended().await?;
     cockroach.discard().await?;

@@ -103,6 +103,13 @@ impl Traffic {
     }
 }
 
+/// Tells whether a fence says that the application is being moved, and not yet that it has.
+fn is_being_moved(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|said| {
+        *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION && !said.message().contains("has moved")
+    })
+}
+
 #[derive(Debug)]
 struct Client {
     urls: [String; 2],
@@ -157,6 +164,8 @@ impl Client {
                 Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE => {
                     tokio::time::sleep(PAUSE * self.random.u32(1..10)).await;
                 }
+                // Closed, and not moved yet: the other side may take writes, and must not get them.
+                Some(_) if is_being_moved(&error) => tokio::time::sleep(REFUSED_PAUSE).await,
                 Some(code) if REFUSALS.contains(code) => return Ok(Ended::Refused),
                 _ => return Err(error.into()),
             }
@@ -270,6 +279,10 @@ impl Client {
         match self.session.batch_execute(sql).await {
             Ok(()) => {
                 self.counts.rolled_back.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if is_being_moved(&error) => {
+                let _ = self.session.batch_execute("ROLLBACK").await;
                 Ok(())
             }
             Err(error) if error.code().is_some_and(|code| REFUSALS.contains(code)) => {
