@@ -14,7 +14,7 @@
 //! would not see a new row, but it always sees a trigger. What it may miss is that the fence is gone, and then it is
 //! refused once too often.
 //!
-//! [`put_up_by_revoke`] and [`make_read_only`] are for roles that may not make triggers; [`barrier`] is what makes a
+//! [`put_up_by_revoke`] and [`make_read_only`] are for roles that may not make triggers; [`fn@barrier`] is what makes a
 //! fence of them, or of a command of the user's own. CockroachDB has no locks of tables and no statement triggers:
 //! there privileges are revoked.
 
