@@ -49,7 +49,8 @@ impl Blueprint {
 
     /// Whether a transaction is like those that CockroachDB refuses folded: it writes a row more than once, as it must to
     /// let two rows change a unique value between them. Found out beforehand it costs a transaction of its own; found out
-    /// by the refusal of a whole batch it costs that batch several times. Looked for only where it has happened.
+    /// by the refusal of a whole batch it costs that batch several times. Looked for only where it has happened. It still
+    /// is tried folded first: that also writes children that a cascade deleted before what their parent made room for.
     fn moves_in_turns(&self, transaction: &Transaction) -> bool {
         let looked_for = self.dialect.is_cockroach() && self.unique_refused.load(Ordering::Relaxed);
         looked_for && writes_a_row_again(transaction)
@@ -69,7 +70,6 @@ impl Blueprint {
         match batch.transactions.as_slice() {
             [one] if self.is_giant(one) || (is_spooled(batch) && begun(one)) => Mode::Parts,
             _ if is_spooled(batch) => Mode::Slices,
-            [one] if self.moves_in_turns(one) => Mode::SourceOrder,
             _ => folded(planner, batch),
         }
     }

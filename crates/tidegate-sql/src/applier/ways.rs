@@ -6,7 +6,8 @@
 //!   others for as long as that gets on.
 //! - A target that checks foreign keys with every statement: the source's own order may break them in the middle, for a
 //!   cascade removes the parent before its children. Folded; then in source order, where a removal that others still
-//!   refer to waits for those behind it. Nothing else may wait: of two changes of one row the later must stay the later.
+//!   refer to waits for those behind it, until one of them needs its place. Nothing else may wait: of two changes of one
+//!   row the later must stay the later.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -242,21 +243,21 @@ async fn write_singly(
     while !waiting.is_empty() {
         let (before, mut refused, mut first) = (waiting.len(), Vec::new(), None);
         for (single, position) in waiting {
-            let plan = Arc::new(Plan { statements: single.statements.clone(), rows: 1 });
-            match savepoint::write_plan(connection, &plan).await {
-                Ok(()) => {}
-                Err(Failure::Refused(error)) => {
-                    savepoint::take_back(connection).await?;
-                    let may_wait = !ordered || is_referred_to(&single, &error);
-                    let failure = refused_change(connection, &single, &position, error);
-                    if !may_wait {
-                        return Err(failure);
-                    }
-                    first.get_or_insert(failure);
-                    refused.push((single, position));
+            let Err(mut error) = write_single(connection, &single).await? else { continue };
+            let may_wait = !ordered || is_referred_to(&single, &error);
+            if !may_wait && write_waiting(connection, &mut refused).await? {
+                // A row that waited for its removal was in the way.
+                match write_single(connection, &single).await? {
+                    Ok(()) => continue,
+                    Err(again) => error = again,
                 }
-                Err(failure) => return Err(failure),
             }
+            let failure = refused_change(connection, &single, &position, error);
+            if !may_wait {
+                return Err(failure);
+            }
+            first.get_or_insert(failure);
+            refused.push((single, position));
         }
         if let Some(first) = first.filter(|_| refused.len() == before) {
             return Err(first);
@@ -264,6 +265,29 @@ async fn write_singly(
         waiting = refused;
     }
     Ok(())
+}
+
+/// Writes one change, or returns why it was refused and taken back.
+async fn write_single(connection: &mut Connection, single: &Single) -> Result<Result<(), Error>, Failure> {
+    let plan = Plan { statements: single.statements.clone(), rows: 1 };
+    Ok(write_folded(connection, plan).await?.map(|_| ()))
+}
+
+/// Writes those of the waiting removals that are taken by now, for as long as that gets on, and returns whether there were
+/// any. A cascade has removed a parent's children by the time the source writes what else the parent made room for.
+async fn write_waiting(connection: &mut Connection, waiting: &mut Vec<(Single, Position)>) -> Result<bool, Failure> {
+    let all = waiting.len();
+    loop {
+        let before = waiting.len();
+        for (single, position) in std::mem::take(waiting) {
+            if write_single(connection, &single).await?.is_err() {
+                waiting.push((single, position));
+            }
+        }
+        if waiting.len() == before {
+            return Ok(waiting.len() < all);
+        }
+    }
 }
 
 /// Whether a row could not be removed because others still refer to it.
