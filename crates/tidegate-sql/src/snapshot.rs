@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use tidegate_connect::{Session, Settings};
 use tidegate_model::{Hlc, Position, Problem};
+use tokio_postgres::error::SqlState;
 
 use crate::dialect::Dialect;
 use crate::retry;
@@ -79,13 +80,25 @@ impl SnapshotTaker {
         verify(position.as_deref(), at).map(|()| committed_at)
     }
 
+    /// Returns when the checkpoint was committed last (CockroachDB only): what the stream has written is not newer. `None`:
+    /// the stream has none there.
+    pub async fn written_at(&self) -> Result<Option<Hlc>, Problem> {
+        let sql = self.sql("crdb_internal_mvcc_timestamp::STRING");
+        let asked = || failed("read when the checkpoint was written");
+        let found = retry::repeatable(|| async {
+            match self.session.query_opt(&sql, &[]).await {
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+                other => other.map_err(asked()),
+            }
+        });
+        found.await?.map(|row| time_in(row.get(1))).transpose()
+    }
+
     async fn read(&self, time: &str) -> Result<(Option<String>, Hlc), Problem> {
         let sql = self.sql(time);
         let asked = || failed("take a snapshot of the target");
         let row = retry::repeatable(|| async { self.session.query_one(&sql, &[]).await.map_err(asked()) }).await?;
-        let at = Hlc::from_str(row.get(1))
-            .map_err(|error| Problem::bug("ST016", "the time of the checkpoint cannot be read", error.to_string()))?;
-        Ok((row.get(0), at))
+        Ok((row.get(0), time_in(row.get(1))?))
     }
 
     fn sql(&self, snapshot: &str) -> String {
@@ -95,6 +108,11 @@ impl SnapshotTaker {
             self.key.condition()
         )
     }
+}
+
+fn time_in(text: &str) -> Result<Hlc, Problem> {
+    Hlc::from_str(text)
+        .map_err(|error| Problem::bug("ST016", "the time of the checkpoint cannot be read", error.to_string()))
 }
 
 fn verify(position: Option<&str>, at: &Position) -> Result<(), Problem> {

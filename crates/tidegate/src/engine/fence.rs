@@ -192,6 +192,9 @@ impl<'a> Fencing<'a> {
             true => Some(source::SnapshotTaker::open(&self.read, &self.migration.name).await?),
             false => None,
         };
+        if source.is_none() {
+            self.behind_the_other_stream(live).await?;
+        }
         let taking = async {
             match &source {
                 Some(taker) => self.of_postgres(live, taker, &target).await,
@@ -246,6 +249,21 @@ impl<'a> Fencing<'a> {
         let written = of_target(target.take(&position).await?);
         let read = SnapshotRef::Postgres { snapshot_id: snapshot.exported };
         Ok(Some(Snapshots { position, read, written, hold, began }))
+    }
+
+    /// Waits until the stream is past everything that the other one has written at a CockroachDB source. Right after a
+    /// turn it is not: as of that earlier time the source lacks rows that the target has had all along.
+    async fn behind_the_other_stream(&self, live: &Live) -> Result<(), Problem> {
+        let other = match self.seat.stream {
+            Stream::Forward => Stream::Reverse,
+            Stream::Reverse => Stream::Forward,
+        };
+        let taker = SnapshotTaker::open(&self.read, &state_key(self.migration, other)?).await?;
+        let Some(written) = taker.written_at().await? else { return Ok(()) };
+        let mut progress = live.handle.progress();
+        // A pipeline that ended is found out by the attempt itself.
+        let _ = progress.wait_for(|progress| progress.received.hlc().is_some_and(|at| at >= written)).await;
+        Ok(())
     }
 
     /// Everything up to what was received is known, and can be read as of that time.

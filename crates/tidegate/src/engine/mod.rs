@@ -235,12 +235,11 @@ async fn run_streams(
     };
     let returning = async {
         // In this order everywhere: two processes with a stream each would wait for each other for ever.
-        if stop.run_until_cancelled(there.owned()).await.is_none() {
+        let Some(roles) = stop.run_until_cancelled(there.owned()).await else {
             return Ok(Ended { applied: None });
-        }
-        let now = Standing::read(forward, reverse, &forward_wishes).await.map_err(Failure::at_start)?;
-        if now.roles.reverse != Role::Off {
-            back.take_role(&now.roles.reverse);
+        };
+        if roles.reverse != Role::Off {
+            back.take_role(&roles.reverse);
             back.want(NoCopy::Now);
         }
         let begins = restart || !standing.reverse_begun;
@@ -311,11 +310,6 @@ async fn run_flow(flow: Flow<'_>, wishes: &Wishes, seat: &Seat, stop: &Cancellat
         return Ok(Ended { applied: ready.before.position() });
     };
     seat.board.beat(ownership.status());
-    // Another process may have turned while this one waited for the stream.
-    let (forward, reverse) = (Flow { stream: Stream::Forward, ..flow }, Flow { stream: Stream::Reverse, ..flow });
-    let standing = Standing::read(forward, reverse, wishes).await.map_err(Failure::at_start)?;
-    seat.take_role(standing.roles.of_stream(flow.stream));
-    seat.note_owned();
     let owned = Owned { ownership: &ownership, seat, stop };
     let result = tokio::select! {
         result = Box::pin(owned.run(flow, wishes, ready)) => result,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::upstream::Upstream;
-use super::{Before, Ended, Ends, Flow, Ready, Run, Seat, Wishes, ready, with_upstream};
+use super::{Before, Ended, Ends, Flow, Ready, Run, Seat, Standing, Wishes, ready, with_upstream};
 use crate::output::{Exit, Failure};
 
 /// The pauses between attempts to go on: a server that starts again is back within a second, one that is moved takes
@@ -34,12 +34,18 @@ impl Owned<'_> {
     pub async fn run(&self, flow: Flow<'_>, wishes: &Wishes, ready: Ready) -> Result<Ended, Problem> {
         let (mut wishes, mut ready, mut pause) = (wishes.clone(), ready, PAUSE_FIRST);
         // The sessions that the start was given are of no use after an outage.
-        let mut reached: Option<Ends> = None;
+        let (mut reached, mut role_taken) = (None::<Ends>, false);
         loop {
             let (now, tried_at) = (Flow { ends: reached.as_ref().unwrap_or(flow.ends), ..flow }, Instant::now());
             let begun = AtomicBool::new(false);
-            let ended =
-                with_upstream!(now, upstream => Box::pin(self.once(now, &upstream, &wishes, &ready, &begun)).await);
+            let attempt = async {
+                if !role_taken {
+                    self.take_role(now, &wishes).await?;
+                    role_taken = true;
+                }
+                with_upstream!(now, upstream => Box::pin(self.once(now, &upstream, &wishes, &ready, &begun)).await)
+            };
+            let ended = attempt.await;
             self.seat.note_live(None);
             let problem = match ended {
                 Err(problem) if problem.class == Class::Transient => problem,
@@ -56,6 +62,13 @@ impl Owned<'_> {
                 None => return Ok(Ended { applied: ready.before.position() }),
             }
         }
+    }
+
+    /// Takes the role that the stream has now that it is owned: another process may have turned while this one waited.
+    async fn take_role(&self, flow: Flow<'_>, wishes: &Wishes) -> Result<(), Problem> {
+        let (forward, reverse) = (Flow { stream: Stream::Forward, ..flow }, Flow { stream: Stream::Reverse, ..flow });
+        self.seat.note_owned(Standing::read(forward, reverse, wishes).await?.roles);
+        Ok(())
     }
 
     async fn once<U: Upstream>(

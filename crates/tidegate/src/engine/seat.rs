@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::NoCopy;
 use super::board::Board;
-use super::roles::Role;
+use super::roles::{Role, Roles};
 use crate::status::{StreamState, StreamStatus};
 
 /// Requests that may wait for somebody to do them.
@@ -47,8 +47,8 @@ impl Live {
 pub struct Seat {
     pub stream: Stream,
     pub board: Board,
-    /// Whether this process has become the owner of the stream.
-    owned: watch::Sender<bool>,
+    /// What each stream was to do when this process became the owner of this one.
+    owned: watch::Sender<Option<Roles>>,
     /// Whether every table is copied.
     copied: watch::Sender<bool>,
     live: watch::Sender<Option<Live>>,
@@ -78,7 +78,7 @@ impl Seat {
         let seat = Seat {
             stream,
             board: Board::new(StreamStatus::new(stream.as_str(), begins)),
-            owned: watch::Sender::new(false),
+            owned: watch::Sender::new(None),
             copied: watch::Sender::new(false),
             live: watch::Sender::new(None),
             gate: watch::Sender::new(role.gate()),
@@ -91,14 +91,17 @@ impl Seat {
         (Arc::new(seat), taken)
     }
 
-    pub fn note_owned(&self) {
-        self.owned.send_replace(true);
+    /// Notes that this process owns the stream, and takes the role that it has now.
+    pub fn note_owned(&self, roles: Roles) {
+        self.take_role(roles.of_stream(self.stream));
+        self.owned.send_replace(Some(roles));
     }
 
-    /// Waits until this process owns the stream. Cancel-safe.
-    pub async fn owned(&self) {
-        // The sender is ours.
-        let _ = self.owned.subscribe().wait_for(|owned| *owned).await;
+    /// Waits until this process owns the stream, and returns what each stream was to do then. Cancel-safe.
+    pub async fn owned(&self) -> Roles {
+        let mut owned = self.owned.subscribe();
+        let found = owned.wait_for(Option::is_some).await.map(|roles| roles.clone());
+        found.ok().flatten().expect("the sender is ours, and it was waited for")
     }
 
     pub fn note_copied(&self) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_testkit::wait::{PATIENCE, wait_until};
-use tidegate_testkit::{Engine, Migration, Session, start_server};
+use tidegate_testkit::{Cockroach, Engine, Migration, Session, source_server, start_server};
 use tidegate_throwaway::Server;
 
 /// A turn under way, asked for by a process of its own.
@@ -68,6 +68,25 @@ fn whoever_is_in_a_transaction_is_waited_for_or_refused() {
     assert!(older.sql("SHOW test.refused").contains("application is being moved"));
     older.sql("COMMIT");
     migration.run("verify", &[]).expect_code(0);
+    engine.stop();
+}
+
+#[test]
+fn a_comparison_right_behind_a_cutover_calls_no_row_extra_that_the_cutover_carried_over() {
+    // The reverse stream begins before the fence, and is long behind what the forward stream wrote at the last.
+    let server = Cockroach::start();
+    server.knob("resolved_lag", "'8s'");
+    let migration = super::with_tables(Migration::between(&source_server(), &server, "turn_behind"));
+    let engine = migration.start_streaming();
+    let mut idle = Session::open(&migration.source);
+    idle.sql("BEGIN; INSERT INTO item VALUES (500, 'carried over at the last')");
+    let pid = idle.sql("SELECT pg_backend_pid()");
+    let mut turning = turn(&migration, &[]);
+    turning.wait_for_log(&format!("pid {pid}"), PATIENCE);
+    idle.sql("COMMIT");
+    turning.wait(PATIENCE).expect_code(0);
+    let verified = migration.run("verify", &["--json"]).expect_code(0);
+    assert_eq!(verified.json()["verdict"], "equal", "{}", verified.stdout);
     engine.stop();
 }
 
