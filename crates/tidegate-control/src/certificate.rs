@@ -45,6 +45,10 @@ pub struct Certificate {
     pub resolved_wait_ms: u64,
     /// What the operator accepted, as codes.
     pub accepted: Vec<String>,
+    /// Transactions of others at the opened side from before its opening. They are carried over behind the turn, where
+    /// they may overwrite something newer.
+    #[serde(default)]
+    pub breaches: u64,
 }
 
 /// What is known of one table.
@@ -83,12 +87,13 @@ pub struct StepTime {
 }
 
 impl Certificate {
-    /// Returns the verdict over all tables: the worst of them. An immediate turn proves nothing.
+    /// Returns the verdict over all tables: the worst of them. An immediate turn proves nothing, nor does one behind a
+    /// breach.
     pub fn verdict(&self) -> Verdict {
         let worst = |verdict| self.tables.iter().any(|table| table.verdict == verdict);
         if worst(Verdict::Different) {
             Verdict::Different
-        } else if self.immediate || worst(Verdict::Unknown) || worst(Verdict::NotRun) {
+        } else if self.immediate || self.breaches > 0 || worst(Verdict::Unknown) || worst(Verdict::NotRun) {
             Verdict::Unknown
         } else {
             Verdict::Equal
@@ -116,6 +121,11 @@ impl fmt::Display for Certificate {
         }
         if !self.accepted.is_empty() {
             writeln!(f, "  accepted       {}", self.accepted.join(", "))?;
+        }
+        if self.breaches > 0 {
+            let (count, opening) = (self.breaches, self.direction.opening());
+            writeln!(f, "  BREACH         {count} transactions by others at the {opening} before it was opened:")?;
+            writeln!(f, "                 find the writer, then: tidegate verify --repair")?;
         }
         self.write_tables(f)?;
         self.write_sequences(f)?;

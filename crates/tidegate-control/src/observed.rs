@@ -181,8 +181,8 @@ pub struct Rights {
     pub no_revoke: Vec<String>,
     /// Roles that can write and whose right to do so cannot be revoked (superusers; CockroachDB: admin, root).
     pub unrevocable_roles: Vec<String>,
-    /// The application uses the applier's own role.
-    pub application_uses_our_role: bool,
+    /// Sessions of others that use the applier's own role, by their application names.
+    pub sessions_of_our_role: Vec<String>,
     /// May write the `migration` row and make state tables at both sides.
     pub may_keep_state: bool,
 }

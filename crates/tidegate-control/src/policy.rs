@@ -89,6 +89,7 @@ pub struct Hooks {
 
 /// What the operator knows of and takes as it is. Each lifts one refusal and leaves a warning in the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Accept {
     /// Tables that match and are not carried (CT007).
     pub not_carried: bool,
@@ -100,26 +101,48 @@ pub struct Accept {
     pub long_writers: bool,
     /// Roles that the fence cannot stop (CT013).
     pub unrevocable_roles: bool,
+    /// Sessions of others that use the applier's role (CT014).
+    pub our_role: bool,
     /// Changes by others on the closed side (CT015).
     pub breaches: bool,
     /// Both sides writable at once (CT021).
     pub both_writable: bool,
 }
 
+impl Hooks {
+    /// Takes from an earlier call what is not given now.
+    #[must_use]
+    pub fn or(self, earlier: Hooks) -> Hooks {
+        Hooks {
+            on_fence: self.on_fence.or(earlier.on_fence),
+            on_open: self.on_open.or(earlier.on_open),
+            on_abort: self.on_abort.or(earlier.on_abort),
+        }
+    }
+}
+
 impl Accept {
     /// Accepts what a refusal's code stands for (`--accept CT007`). Returns false for a code that cannot be accepted.
     pub fn add(&mut self, code: &str) -> bool {
-        let accepted = match code {
-            "CT007" => &mut self.not_carried,
-            "CT008" => &mut self.dead_letters,
-            "CT009" => &mut self.prepared,
-            "CT010" => &mut self.long_writers,
-            "CT013" => &mut self.unrevocable_roles,
-            "CT015" => &mut self.breaches,
-            "CT021" => &mut self.both_writable,
-            _ => return false,
-        };
-        *accepted = true;
-        true
+        let found = self.each().into_iter().find(|(known, _)| *known == code);
+        found.map(|(_, accepted)| *accepted = true).is_some()
+    }
+
+    /// Returns the codes of what is accepted.
+    pub fn codes(&self) -> Vec<&'static str> {
+        self.clone().each().into_iter().filter(|(_, accepted)| **accepted).map(|(code, _)| code).collect()
+    }
+
+    fn each(&mut self) -> [(&'static str, &mut bool); 8] {
+        [
+            ("CT007", &mut self.not_carried),
+            ("CT008", &mut self.dead_letters),
+            ("CT009", &mut self.prepared),
+            ("CT010", &mut self.long_writers),
+            ("CT013", &mut self.unrevocable_roles),
+            ("CT014", &mut self.our_role),
+            ("CT015", &mut self.breaches),
+            ("CT021", &mut self.both_writable),
+        ]
     }
 }

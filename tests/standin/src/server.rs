@@ -52,6 +52,7 @@ pub struct Builtins {
 #[derive(Debug)]
 pub struct Canceller {
     backing: BackendKey,
+    user: String,
     feed: Mutex<CancellationToken>,
 }
 
@@ -103,17 +104,23 @@ impl Cluster {
     }
 
     /// Gives a new session its key.
-    pub fn register(&self, backing: BackendKey) -> (BackendKey, Arc<Canceller>) {
+    pub fn register(&self, backing: BackendKey, user: &str) -> (BackendKey, Arc<Canceller>) {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let process = i32::try_from(number % 0x4000_0000).expect("30 bits fit");
         let key = BackendKey { process, secret: fastrand::i32(..) };
-        let canceller = Arc::new(Canceller { backing, feed: Mutex::new(CancellationToken::new()) });
+        let canceller =
+            Arc::new(Canceller { backing, user: user.to_owned(), feed: Mutex::new(CancellationToken::new()) });
         self.sessions().insert(key, canceller.clone());
         (key, canceller)
     }
 
     pub fn forget(&self, key: BackendKey) {
         self.sessions().remove(&key);
+    }
+
+    /// Returns the backing process of each client, and who the client is.
+    pub fn clients(&self) -> Vec<(i32, String)> {
+        self.sessions().values().map(|session| (session.backing.process, session.user.clone())).collect()
     }
 
     async fn cancel(&self, key: BackendKey) {

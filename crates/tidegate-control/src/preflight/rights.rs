@@ -53,10 +53,15 @@ impl Preflight<'_> {
             let next = "grant it the privileges WITH GRANT OPTION, or ownership of the tables";
             self.refuse("CT012", what, "the fence is made of revoked privileges", next);
         }
-        if observed.rights.application_uses_our_role {
-            let why = "its writes cannot be told from the applier's, so revoking would stop both or neither";
-            let next = "give Tidegate a role of its own";
-            self.refuse("CT014", "the application uses the role of the applier", why, next);
+        let sessions = &observed.rights.sessions_of_our_role;
+        if !sessions.is_empty() {
+            let reason = Reason::new(
+                "CT014",
+                format!("somebody else uses the role of the applier: {}", listed(sessions)),
+                "their writes cannot be told from the applier's: revoking would stop both or neither",
+                "give Tidegate a role of its own; if they only read, end those sessions",
+            );
+            self.unless(self.policy.accept.our_role, reason);
         }
     }
 

@@ -214,7 +214,7 @@ pub fn observed(direction: Direction, source: SideSeen, target: SideSeen) -> Obs
             no_trigger: Vec::new(),
             no_revoke: Vec::new(),
             unrevocable_roles: Vec::new(),
-            application_uses_our_role: false,
+            sessions_of_our_role: Vec::new(),
             may_keep_state: true,
         },
         breaches: Vec::new(),

@@ -38,6 +38,7 @@ fn certificate() -> Certificate {
         write_blocked_ms: 611,
         resolved_wait_ms: 0,
         accepted: vec!["CT013".to_owned()],
+        breaches: 0,
     }
 }
 
@@ -66,4 +67,11 @@ fn an_immediate_turn_proves_nothing() {
     let certificate = Certificate { immediate: true, resolved_wait_ms: 4100, asked_by: None, ..certificate() };
     assert_eq!(certificate.verdict(), Verdict::Unknown);
     assert!(certificate.to_string().contains("IMMEDIATE"));
+}
+
+#[test]
+fn a_turn_behind_a_breach_proves_nothing_and_says_so() {
+    let certificate = Certificate { breaches: 2, ..certificate() };
+    assert_eq!(certificate.verdict(), Verdict::Unknown);
+    assert!(certificate.to_string().contains("2 transactions by others at the target before it was opened"));
 }

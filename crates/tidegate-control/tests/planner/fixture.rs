@@ -32,7 +32,7 @@ pub fn quiet() -> Observed {
             no_trigger: Vec::new(),
             no_revoke: Vec::new(),
             unrevocable_roles: Vec::new(),
-            application_uses_our_role: false,
+            sessions_of_our_role: Vec::new(),
             may_keep_state: true,
         },
         breaches: Vec::new(),

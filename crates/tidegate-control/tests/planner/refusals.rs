@@ -114,7 +114,7 @@ fn a_fence_that_cannot_be_put_up() {
     refused(&["CT012"], &revoke, |o| o.rights.no_revoke = tables());
     refused(&["CT013"], &revoke, |o| o.rights.unrevocable_roles = vec!["postgres".to_owned()]);
     refused(&["CT013"], &read_only, |o| o.rights.unrevocable_roles = vec!["postgres".to_owned()]);
-    refused(&["CT014"], &revoke, |o| o.rights.application_uses_our_role = true);
+    refused(&["CT014"], &revoke, |o| o.rights.sessions_of_our_role = vec!["shop".to_owned()]);
     refused(&["CT022"], &Policy::default(), |o| o.rights.may_keep_state = false);
 }
 
@@ -122,7 +122,7 @@ fn a_fence_that_cannot_be_put_up() {
 fn triggers_stop_every_role() {
     let mut observed = quiet();
     observed.rights.unrevocable_roles = vec!["postgres".to_owned()];
-    observed.rights.application_uses_our_role = true;
+    observed.rights.sessions_of_our_role = vec!["shop".to_owned()];
     assert!(plan(&observed, &Policy::default()).unwrap().warnings.is_empty());
 }
 

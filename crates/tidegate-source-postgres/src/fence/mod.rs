@@ -125,8 +125,8 @@ impl SnapshotTaker {
         self.keeper.closed().await;
     }
 
-    /// Returns the first position past a message that is written now.
-    async fn mark(&self) -> Result<Position, Problem> {
+    /// Writes a message into the log, and returns the first position past it.
+    pub async fn mark(&self) -> Result<Position, Problem> {
         let asked = Asked::new("marking the place of a snapshot");
         let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)::text";
         let row = self.marking.query_one(sql, &[&MESSAGE_PREFIX, &MARKER]).await.map_err(|error| asked.sql(error))?;

@@ -23,6 +23,7 @@ mod blockers;
 mod grants;
 mod locks;
 mod members;
+mod our_role;
 mod problem;
 mod read_only;
 mod record;
@@ -36,8 +37,9 @@ use tokio::time::Instant;
 
 pub use barrier::barrier;
 pub use blockers::Blocker;
-pub use grants::{Unrevoked, Why, give_back, put_up_by_revoke, revoked};
+pub use grants::{Unrevoked, Why, give_back, put_up_by_revoke, revoked, unrevoked};
 pub use members::not_owned;
+pub use our_role::sessions_of_our_role;
 pub use read_only::{ReadOnly, make_read_only, make_writable};
 pub use record::{FenceRow, give_up, let_through, read_fence};
 pub(crate) use triggers::leftovers;

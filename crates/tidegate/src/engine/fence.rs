@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_connect::Settings;
 use tidegate_model::{Class, Position, Problem, Stream, TableName, TableRoute};
+use tidegate_pipeline::Gate;
 use tidegate_source_postgres::fence::{self as source, Received};
 use tidegate_sql::snapshot::{Snapshot, SnapshotTaker};
 use tidegate_sql::state::StateKey;
@@ -195,6 +196,7 @@ impl<'a> Fencing<'a> {
         if source.is_none() {
             self.behind_the_other_stream(live).await?;
         }
+        self.near(live, source.as_ref()).await?;
         let taking = async {
             match &source {
                 Some(taker) => self.of_postgres(live, taker, &target).await,
@@ -249,6 +251,25 @@ impl<'a> Fencing<'a> {
         let written = of_target(target.take(&position).await?);
         let read = SnapshotRef::Postgres { snapshot_id: snapshot.exported };
         Ok(Some(Snapshots { position, read, written, hold, began }))
+    }
+
+    /// Waits until the applier has what the source has now: whatever is still to be applied once it is held, is waited for
+    /// by everything behind it. Under a gate the stream stands where it is to stand.
+    async fn near(&self, live: &Live, source: Option<&source::SnapshotTaker>) -> Result<(), Problem> {
+        if self.seat.gate() != Gate::Open {
+            return Ok(());
+        }
+        let goal = match source {
+            Some(taker) => taker.mark().await?,
+            None => live.handle.progress().borrow().received.clone(),
+        };
+        let reached = live.handle.applied(&goal);
+        tokio::pin!(reached);
+        if let Ok(reached) = timeout(HOLD_MAX, &mut reached).await {
+            return reached;
+        }
+        info!(until = %goal, stream = %self.seat.stream, "the stream is behind: a fence is taken once it is there");
+        reached.await
     }
 
     /// Waits until the stream is past everything that the other one has written at a CockroachDB source. Right after a

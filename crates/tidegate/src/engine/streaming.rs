@@ -117,7 +117,7 @@ impl Run<'_> {
                 status.apply_lag_seconds = Some(pipeline.oldest_waiting.map_or(0.0, seconds_since));
                 status.retained_wal_bytes = reading.retained_wal_bytes;
                 status.history_seconds_left = reading.history_seconds_left;
-                status.breaches = breaches(&pipeline);
+                status.breaches = breaches(&pipeline, status.state);
                 status.waiting_for = breach(status.breaches).or(applier.retrying).or(reading.waiting_for);
                 status.transactions = pipeline.transactions;
                 status.spooled_bytes = reading.spooled_bytes;
@@ -174,8 +174,9 @@ fn highest_point(start: &Position, routes: &[TableRoute]) -> Position {
 }
 
 /// Returns how many transactions of others wait on the side that is closed, or not open yet.
-fn breaches(progress: &Progress) -> u64 {
-    if progress.gate == Gate::Parked { progress.pending as u64 } else { 0 }
+fn breaches(progress: &Progress, state: StreamState) -> u64 {
+    let is_closed = matches!(state, StreamState::Armed | StreamState::Parked);
+    if progress.gate == Gate::Parked && is_closed { progress.pending as u64 } else { 0 }
 }
 
 fn breach(count: u64) -> Option<String> {

@@ -178,6 +178,8 @@ pub struct Known {
     pub setting: Option<(crate::knobs::SettingKind, String)>,
     pub zone: Option<(String, String)>,
     pub jobs: Option<jobs::Table>,
+    /// The backing process of each client, and who the client is.
+    pub clients: Vec<(i32, String)>,
 }
 
 impl Rewritten {

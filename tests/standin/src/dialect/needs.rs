@@ -24,6 +24,8 @@ pub struct Needs {
     pub setting: Option<String>,
     pub zone: Option<Zone>,
     pub jobs: Option<JobsQuery>,
+    /// The sessions of the cluster are asked for.
+    pub sessions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

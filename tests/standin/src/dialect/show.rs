@@ -19,6 +19,8 @@ pub fn needs(statement: &Statement<'_>, context: &Context<'_>, needs: &mut Needs
         }
         if statement.words(at + 1, &["cluster", "setting"]) && statement.name(at + 3).is_some() {
             needs.setting = Some(variable_name(statement, at + 3)?.0);
+        } else if statement.words(at + 1, &["cluster", "sessions"]) {
+            needs.sessions = true;
         } else if statement.words(at + 1, &["zone", "configuration"]) {
             needs.zone = Some(zone(statement, at + 4, context)?);
         } else if let Some(jobs) = jobs_query(statement, at)? {
@@ -91,6 +93,12 @@ fn query(
     };
     let found = match (word(0), word(1)) {
         ("CLUSTER", "SETTING") => return Ok((setting(statement, at + 2, known)?, "CLUSTER SETTING".to_owned())),
+        ("CLUSTER", "SESSIONS") => {
+            let list = |of: fn(&(i32, String)) -> String| known.clients.iter().map(of).collect::<Vec<_>>().join(", ");
+            let (processes, users) = (list(|(process, _)| process.to_string()), list(|(_, user)| literal(user)));
+            let arguments = format!("ARRAY[{processes}]::int4[], ARRAY[{users}]::text[]");
+            return Ok((listing("show_sessions", &arguments).0, "CLUSTER SESSIONS".to_owned()));
+        }
         ("ZONE", "CONFIGURATION") => {
             let (target, sql) = known.zone.clone().unwrap_or_default();
             let sql = format!("SELECT {}::text AS target, {}::text AS raw_config_sql", literal(&target), literal(&sql));

@@ -159,3 +159,14 @@ RETURNS TABLE (trigger_name text, create_statement text) LANGUAGE sql STABLE AS 
     SELECT tgname::text, pg_catalog.pg_get_triggerdef(oid) || ';' FROM standin_catalog.pg_trigger
     WHERE tgrelid = wanted AND tgname = wanted_trigger AND NOT tgisinternal
 $$;
+
+-- Sessions of clients, by their backing processes. The backing sessions are all of one role.
+CREATE FUNCTION standin_catalog.show_sessions(processes int4[], users text[])
+RETURNS TABLE (node_id int8, session_id text, status text, user_name text, client_address text, application_name text,
+               active_queries text, session_start timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT 1::int8, a.pid::text, CASE WHEN a.state = 'active' THEN 'ACTIVE' ELSE 'IDLE' END, c.client,
+           '127.0.0.1', coalesce(a.application_name, ''), coalesce(a.query, ''), a.backend_start
+    FROM pg_catalog.pg_stat_activity a JOIN unnest(processes, users) AS c (process, client) ON c.process = a.pid
+    WHERE a.datname = current_database() ORDER BY a.backend_start
+$$;

@@ -40,7 +40,7 @@ pub async fn serve(mut client: Link, parameters: Vec<(String, String)>, cluster:
             return Ok(client.flush().await?);
         }
     };
-    let (key, canceller) = cluster.register(welcome.key);
+    let (key, canceller) = cluster.register(welcome.key, &wishes.user);
     startup::welcome(&mut client, &reported(&wishes, &welcome, &cluster), key);
     client.flush().await?;
     let mut session = Session {

@@ -84,6 +84,9 @@ impl Session {
             }
         }
         known.zone = needs.zone.as_ref().map(|zone| self.cluster.settings.zone_configuration(zone));
+        if needs.sessions {
+            known.clients = self.cluster.clients();
+        }
         if let Some(query) = needs.jobs {
             let backing = self.cluster.backing.config(&self.database);
             let settings = &self.cluster.settings;

@@ -93,3 +93,17 @@ fn an_abort_reaches_a_turn_that_runs() {
     migration.assert_equal();
     engine.stop();
 }
+
+#[test]
+fn an_abort_runs_the_command_that_the_turn_was_begun_with() {
+    let migration = super::turning("turn_abort_hook");
+    let (_crashing, mut engine) = crashing(&migration, "marker:before");
+    let dying = migration.again().environment("TIDEGATE_CRASH_AT", "marker:before");
+    let mut turning = dying.begin("cutover", &["--yes", "--on-abort", "echo as it was begun"]);
+    wait_until("the engine died behind the fence", PATIENCE, || engine.ended().is_some());
+    turning.kill9();
+    migration.run("cutover", &["--abort"]).expect_code(0);
+    let said = migration.source.sql("SELECT detail->>'printed' FROM tidegate.cutover_step WHERE step = 'on_abort'");
+    assert_eq!(said.trim(), "as it was begun");
+    migration.source.sql("INSERT INTO item VALUES (105, 'open again')");
+}

@@ -168,3 +168,52 @@ fn a_write_at_the_side_that_is_to_be_opened_refuses_the_turn() {
     migration.source.sql("INSERT INTO item VALUES (701, 'the source is open')");
     engine.stop();
 }
+
+/// Writes at the target while a hook of the turn runs, and returns the certificate.
+fn turn_with_a_write_during(migration: &Migration, place: &str, write: &str) -> serde_json::Value {
+    let option = format!("--{}", place.replace('_', "-"));
+    let mut turning = turn(migration, &["--json", &option, "sleep 3"]);
+    let side = if place == "on_open" { &migration.target } else { &migration.source };
+    wait_until("the hook runs", PATIENCE, || {
+        side.sql(&format!("SELECT state FROM tidegate.cutover_step WHERE step = '{place}'")) == "begun"
+    });
+    migration.target.sql(write);
+    let breaches = migration.run("status", &["--json"]).json()["streams"][1]["breaches"].clone();
+    assert_eq!(breaches, 0, "nothing is called a breach that need not be one");
+    turning.wait(PATIENCE).expect_code(0).json()
+}
+
+#[test]
+fn a_write_just_before_the_opening_is_told_as_a_breach_and_one_behind_it_is_none() {
+    let server = Cockroach::start();
+    // The feed says nothing of the write before the turn has happened.
+    server.knob("resolved_lag", "'8s'");
+    let migration = super::with_tables(Migration::between(&source_server(), &server, "turn_just_before"));
+    let engine = migration.start_streaming();
+    let certificate = turn_with_a_write_during(&migration, "on_fence", "INSERT INTO item VALUES (800, 'not open yet')");
+    assert_eq!(certificate["breaches"], 1, "{certificate}");
+    migration.run("verify", &[]).expect_code(0);
+    migration.run("failback", &["--yes"]).expect_code(0);
+    let certificate = turn_with_a_write_during(&migration, "on_open", "INSERT INTO item VALUES (801, 'open')");
+    assert_eq!(certificate["breaches"], 0, "{certificate}");
+    migration.run("verify", &[]).expect_code(0);
+    assert_eq!(migration.source.sql("SELECT count(*) FROM item WHERE id IN (800, 801)"), "2");
+    engine.stop();
+}
+
+#[test]
+fn whoever_logs_in_as_the_applier_is_named_before_anything_is_closed() {
+    let migration = super::turning("turn_same_role");
+    let engine = migration.start_streaming();
+    migration.run("cutover", &["--yes"]).expect_code(0);
+    let mut other = Session::open(&migration.target);
+    other.sql("SET application_name = 'shop'");
+    let refused = migration.run("failback", &["--yes"]).expect_code(1);
+    assert!(refused.says("CT014") && refused.says("shop"), "{}", refused.stderr);
+    migration.target.sql("INSERT INTO item VALUES (900, 'still open')");
+    drop(other);
+    wait_until("the session is gone", PATIENCE, || migration.run("failback", &["--plan-only"]).code == Some(0));
+    let certificate = migration.run("failback", &["--yes", "--json", "--accept", "CT014"]).expect_code(0).json();
+    assert_eq!(certificate["accepted"], serde_json::json!(["CT014"]));
+    engine.stop();
+}

@@ -78,11 +78,20 @@ pub async fn put_up_by_revoke(
     if session.is_cockroach() {
         cockroach::revoke(&session, schema, order).await?;
         let tables = order.tables.clone();
-        return Ok((Fenced { blocked_since, tables }, cockroach::unrevoked(&session, &order.tables).await?));
+        return Ok((Fenced { blocked_since, tables }, unrevoked(&session, &order.tables).await?));
     }
     let tables = postgres::revoke(&session, schema, order).await?;
     super::barrier(settings, order, on_wait).await?;
-    Ok((Fenced { blocked_since, tables }, postgres::unrevoked(&session).await?))
+    Ok((Fenced { blocked_since, tables }, unrevoked(&session, &order.tables).await?))
+}
+
+/// Returns who could still write to the tables if writing were revoked from everybody but our own role.
+pub async fn unrevoked(session: &Session, tables: &[TableName]) -> Result<Vec<Unrevoked>, Problem> {
+    if session.is_cockroach() {
+        cockroach::unrevoked(session, tables).await
+    } else {
+        postgres::unrevoked(session).await
+    }
 }
 
 /// Gives back what was revoked, to roles and tables that are still there, and forgets it. May be repeated.

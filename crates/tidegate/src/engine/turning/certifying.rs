@@ -43,9 +43,11 @@ impl Turn<'_> {
             )
             .unwrap_or_default(),
             steps: recorded.steps.iter().filter_map(step_time).collect(),
-            write_blocked_ms: self.blocked.map(millis).or(turn["write_blocked_ms"].as_u64()).unwrap_or(0),
+            write_blocked_ms: turn["write_blocked_ms"].as_u64().unwrap_or(0) + until_writable(recorded),
             resolved_wait_ms: millis(self.resolved_wait).max(turn["resolved_wait_ms"].as_u64().unwrap_or(0)),
-            accepted: Vec::new(),
+            accepted: serde_json::from_value(recorded.detail(Step::Begin.name())["accepted"].clone())
+                .unwrap_or_default(),
+            breaches: recorded.detail(Step::Park.name())["breaches"].as_u64().unwrap_or(0),
         }
     }
 }
@@ -66,6 +68,12 @@ fn tables(recorded: &Recorded) -> Vec<TableProof> {
 fn step_time(row: &StepRow) -> Option<StepTime> {
     let took = row.ended_at? - row.began_at?;
     Some(StepTime { step: Step::named(&row.name)?, took_ms: (took.max(0.0) * 1000.0) as u64 })
+}
+
+/// Returns for how long nobody could write after the turn itself, in milliseconds.
+fn until_writable(recorded: &Recorded) -> u64 {
+    let times = recorded.steps.iter().filter_map(step_time);
+    times.filter(|time| matches!(time.step, Step::GiveBack | Step::OnOpen)).map(|time| time.took_ms).sum()
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -122,8 +122,6 @@ struct Turn<'a> {
     rounds: Rounds,
     /// Since when nothing can be written.
     blocked_since: Option<Instant>,
-    /// For how long nothing could be written.
-    blocked: Option<Duration>,
     /// How long of that went by waiting for a resolved timestamp.
     resolved_wait: Duration,
 }
@@ -150,7 +148,6 @@ impl<'a> Turn<'a> {
             ends,
             rounds: Rounds::default(),
             blocked_since: None,
-            blocked: None,
             resolved_wait: Duration::ZERO,
         })
     }
@@ -190,7 +187,7 @@ impl<'a> Turn<'a> {
                     },
                 },
                 Next::Continue { id, step } => {
-                    ours = Some(id);
+                    self.recall(&mut ours, id).await?;
                     let ready = self.take_up(step).await.map_err(Failed::Problem);
                     let done = match ready {
                         Ok(()) => self.step(id, step).await,
@@ -201,12 +198,13 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Next::FinishFollowing { id, step } => {
-                    ours = Some(id);
+                    self.recall(&mut ours, id).await?;
                     if let Err(failed) = self.step(id, step).await {
                         self.answer_failure(id, step, failed).await?;
                     }
                 }
                 Next::GoOnAborting { id, .. } => {
+                    self.recall(&mut ours, id).await?;
                     if self.undo_or_wait().await? {
                         return Err(was_aborted(self.direction(), id));
                     }
@@ -232,8 +230,10 @@ impl<'a> Turn<'a> {
         let stream = self.direction().drained();
         let book = self.book(self.direction().closing());
         book.begin((stream, &id), plan.id.from(), expects.as_deref(), &turning, &steps).await?;
-        book.step((stream, &id), Step::Begin.name(), StepState::Done, &json!({ "request": self.taken.request.id }))
-            .await?;
+        let policy = self.policy();
+        let detail =
+            json!({ "request": self.taken.request.id, "hooks": policy.hooks, "accepted": policy.accept.codes() });
+        book.step((stream, &id), Step::Begin.name(), StepState::Done, &detail).await?;
         Ok(plan.id)
     }
 

@@ -6,7 +6,7 @@ use tidegate_control::{
     RecordedStep, RecordedTurn, Rights, Side, SideSays, SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
 };
 use tidegate_model::{MigrationName, Problem, Stream, TableName};
-use tidegate_sql::fence;
+use tidegate_sql::fence::{self, Why};
 use tidegate_sql::state::{self, StateSchema};
 use tidegate_sql::turn::{self, Book};
 
@@ -98,7 +98,7 @@ pub(super) fn observed(migration: &Migration, direction: Direction, source: Side
             no_trigger: Vec::new(),
             no_revoke: Vec::new(),
             unrevocable_roles: Vec::new(),
-            application_uses_our_role: false,
+            sessions_of_our_role: Vec::new(),
             may_keep_state: true,
         },
         breaches: Vec::new(),
@@ -137,6 +137,11 @@ impl Turn<'_> {
             seen.breaches = armed.breaches().await?.into_iter().map(breach).collect();
         }
         seen.verify = self.rounds.seen();
+        if !self.conductor.seat(direction.drained()).is_live() {
+            // A refusal says so; the rest can wait for it.
+            seen.drained.state = Shown::Stopped;
+            return Ok(seen);
+        }
         self.see_writers(&mut seen).await?;
         seen.rights = self.rights().await?;
         Ok(seen)
@@ -172,12 +177,19 @@ impl Turn<'_> {
         let tables = self.closing_tables().await;
         let not_owned = if closing.is_cockroach() { Vec::new() } else { fence::not_owned(closing, &tables).await? };
         let names: Vec<String> = not_owned.iter().map(ToString::to_string).collect();
+        let (mut unrevocable_roles, mut sessions_of_our_role) = (Vec::new(), Vec::new());
+        if self.fence_kind() == FenceKind::Revoke {
+            let left = fence::unrevoked(closing, &tables).await?.into_iter();
+            // Administrators are known to everybody; an owner or a member is most often the application itself.
+            unrevocable_roles = left.filter(|one| one.why != Why::Administrator).map(|one| one.to_string()).collect();
+            sessions_of_our_role = fence::sessions_of_our_role(closing).await?;
+        }
         Ok(Rights {
             no_lock: names.clone(),
             no_trigger: names.clone(),
             no_revoke: names,
-            unrevocable_roles: Vec::new(),
-            application_uses_our_role: false,
+            unrevocable_roles,
+            sessions_of_our_role,
             may_keep_state: true,
         })
     }

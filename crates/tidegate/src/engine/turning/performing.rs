@@ -12,7 +12,7 @@ use tidegate_sql::sequences;
 use tidegate_sql::snapshot::SnapshotTaker;
 use tidegate_sql::turn::{Opening, Recorded, StepState};
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::certifying::{millis, now};
 use super::{Turn, hook, refused};
@@ -150,7 +150,7 @@ impl Turn<'_> {
         }
         let since = *self.blocked_since.get_or_insert_with(Instant::now);
         let closing = self.direction().closing();
-        let (settings, session) = (self.end(closing).settings.clone(), &self.end(closing).session);
+        let settings = self.end(closing).settings.clone();
         let budget = Duration::from_secs(self.policy().budget_seconds);
         let until = tokio::time::Instant::from_std(since + budget);
         let write_to = self.end(self.direction().opening()).settings.address();
@@ -164,8 +164,7 @@ impl Turn<'_> {
         );
         order.group_size = self.policy().fence_group_tables as usize;
         order.lock_timeout = Duration::from_millis(self.policy().fence_lock_timeout_ms);
-        let default = if session.is_cockroach() { FenceKind::Revoke } else { FenceKind::Trigger };
-        let kind = self.policy().fence.unwrap_or(default);
+        let kind = self.fence_kind();
         let taken = self.taken;
         let mut on_wait = |blockers: &[Blocker]| {
             let waiting: Vec<String> = blockers.iter().map(ToString::to_string).collect();
@@ -193,6 +192,13 @@ impl Turn<'_> {
         }
         let unrevoked: Vec<String> = unrevoked.iter().map(ToString::to_string).chain(writers).collect();
         Ok(json!({ "kind": kind, "tables": fenced.tables.len(), "can_still_write": unrevoked }))
+    }
+
+    /// Returns how the closing side is closed.
+    pub(super) fn fence_kind(&self) -> FenceKind {
+        let at_cockroach = self.end(self.direction().closing()).session.is_cockroach();
+        let default = if at_cockroach { FenceKind::Revoke } else { FenceKind::Trigger };
+        self.policy().fence.unwrap_or(default)
     }
 
     /// Marks a place in the history behind the last write that the fence let through.
@@ -285,7 +291,8 @@ impl Turn<'_> {
         };
         let book = self.book(opening);
         book.open(&turn).await?;
-        self.blocked = self.blocked_since.map(|since| since.elapsed());
+        // From here on whoever writes there may: no breach, though nothing of it is applied before the streams change places.
+        self.conductor.seat(self.direction().armed()).park(StreamState::Held);
         info!(turn = %id, opening = %opening, "opened");
         Ok(detail)
     }
@@ -313,10 +320,34 @@ impl Turn<'_> {
         drained.park(StreamState::Parked);
         drained.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
         armed.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
-        armed.set_gate(Gate::Open);
         // After a restart in the middle of a turn it may not have run since.
         armed.want(NoCopy::Now);
-        Ok(Value::Null)
+        let early = self.written_too_early(armed).await?;
+        if let Some(first) = early.first() {
+            let (count, opening) = (early.len(), self.direction().opening());
+            warn!(count, %first, %opening, "BREACH: somebody wrote there before it was opened");
+        }
+        armed.set_gate(Gate::Open);
+        let first = early.first().map(ToString::to_string);
+        Ok(json!({ "breaches": early.len(), "first_breach": first }))
+    }
+
+    /// Returns the transactions of others at the opened side from before its opening, as far as they could not be seen
+    /// before the turn: the feed of that side is behind by the pace of its resolved timestamps.
+    async fn written_too_early(&self, armed: &Seat) -> Result<Vec<Position>, Problem> {
+        let record = self.book(self.direction().opening()).turned().await?;
+        let opened_at = record["opened_at"].as_str().and_then(|text| text.parse::<Position>().ok());
+        let Some(opened_at) = opened_at else { return Ok(Vec::new()) };
+        while !armed.is_live() {
+            if let Some(why) = armed.failed() {
+                let next = "it is tried again; repair what it names";
+                return Err(Problem::transient("CT016", "the stream of the opened side does not run", why, next));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        armed.live().await.handle.received(&opened_at).await?;
+        let early = armed.breaches().await?.into_iter().map(|pending| pending.position);
+        Ok(early.filter(|position| position.is_at_or_before(&opened_at)).collect())
     }
 
     async fn drop_fence_triggers(&self) -> Result<Value, Problem> {

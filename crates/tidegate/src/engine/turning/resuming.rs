@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_control::{Observed, Step, TurnId};
+use tidegate_control::{Hooks, Observed, Step, TurnId};
 use tidegate_model::Problem;
 use tidegate_pipeline::Gate;
+use tidegate_sql::turn::Book;
 
 use super::Turn;
 
@@ -31,6 +32,19 @@ impl Turn<'_> {
             let say = |text: String| taken.progress(serde_json::json!({ "said": text }));
             self.rounds.run(migration, seat, say).await?;
         }
+        Ok(())
+    }
+
+    /// Goes on with an attempt, by the commands that it was begun with where none are given now.
+    pub(super) async fn recall(&mut self, ours: &mut Option<TurnId>, id: TurnId) -> Result<(), Problem> {
+        if *ours == Some(id) {
+            return Ok(());
+        }
+        for side in [self.direction().opening(), self.direction().closing()] {
+            let recorded = recorded_hooks(&self.book(side), id).await?;
+            self.request.policy.hooks = self.request.policy.hooks.clone().or(recorded);
+        }
+        *ours = Some(id);
         Ok(())
     }
 
@@ -91,6 +105,13 @@ impl Turn<'_> {
             "ask again",
         ))
     }
+}
+
+/// Returns the commands that an attempt was begun with, if this side has its record.
+pub(super) async fn recorded_hooks(book: &Book<'_>, id: TurnId) -> Result<Hooks, Problem> {
+    let recorded = book.newest().await?.filter(|recorded| recorded.turn == id.to_string());
+    let hooks = recorded.map(|recorded| recorded.detail(Step::Begin.name())["hooks"].clone());
+    Ok(hooks.and_then(|hooks| serde_json::from_value(hooks).ok()).unwrap_or_default())
 }
 
 /// Returns whether both sides say that the turn of this direction was the last one.

@@ -17,6 +17,7 @@ use tracing::info;
 use super::super::{Ends, state_key};
 use super::crash::{self, Moment};
 use super::observing::{self, sides};
+use super::resuming::recorded_hooks;
 use super::{hook, refused};
 use crate::config::Migration;
 
@@ -64,8 +65,13 @@ pub async fn abort(migration: &Migration, direction: Direction, policy: &Policy)
         Side::Target => (opening_seen, SideSeen::Read(closing_says)),
     };
     let observed = observing::observed(migration, direction, source, target);
-    let undo = abort_steps(&observed, policy).map_err(refused)?;
-    let undoing = Undoing { migration, direction, policy, closing: &closing, opening: opening.as_ref().ok() };
+    let mut policy = policy.clone();
+    if let Some(turning) = observed.closing().says().and_then(|says| says.turning) {
+        let book = Book { session: &closing, schema: &key.schema, name: &migration.name };
+        policy.hooks = policy.hooks.or(recorded_hooks(&book, turning.id()).await?);
+    }
+    let undo = abort_steps(&observed, &policy).map_err(refused)?;
+    let undoing = Undoing { migration, direction, policy: &policy, closing: &closing, opening: opening.as_ref().ok() };
     undoing.run(&observed, &undo).await
 }
 
