@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tidegate_model::{Problem, Stream};
 use tidegate_sql::requests::{DRAIN, FINISH, TURN, Taken, VERIFY, drain_position, unknown_kind};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -65,11 +65,11 @@ impl Conductor {
         let done = match taken.request.kind.as_str() {
             DRAIN => drain(&seat, &taken).await,
             VERIFY => {
-                let _baton = self.baton.lock().await;
+                let _baton = self.take_baton(&taken).await;
                 verifying::verify(&self, &seat, &taken).await
             }
             TURN => {
-                let _baton = self.baton.lock().await;
+                let _baton = self.take_baton(&taken).await;
                 Box::pin(turning::run(&self, &taken)).await
             }
             FINISH => {
@@ -82,6 +82,17 @@ impl Conductor {
             Ok(answer) => taken.answer(answer),
             Err(problem) => taken.refuse(&problem),
         }
+    }
+}
+
+impl Conductor {
+    /// Waits until nobody else compares or turns, and says so.
+    async fn take_baton(&self, taken: &Taken) -> MutexGuard<'_, ()> {
+        if let Ok(baton) = self.baton.try_lock() {
+            return baton;
+        }
+        taken.progress(json!({ "said": "waits until another comparison or turn has ended" }));
+        self.baton.lock().await
     }
 }
 

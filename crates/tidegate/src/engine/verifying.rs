@@ -76,9 +76,16 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
         return Ok(serde_json::to_value(Report::new(reports, sequences).weakly()).expect("a report is plain data"));
     }
     let mut comparison = Comparison::new(Fencing::new(&conductor.migration, seat)?, wishes.options());
-    let mut reports = Vec::new();
+    let (mut known, mut reports) = (found_equal_before(taken), Vec::new());
     for (number, table) in tables.iter().enumerate() {
-        taken.progress(json!({ "table": table.source.name.to_string(), "number": number + 1, "of": tables.len() }));
+        let name = table.source.name.to_string();
+        if let Some(place) = known.iter().position(|report| report.name == name) {
+            reports.push(known.swap_remove(place));
+            continue;
+        }
+        let equal: Vec<&TableReport> =
+            reports.iter().chain(&known).filter(|report| report.verdict == Verdict::Equal).collect();
+        taken.progress(json!({ "table": name, "number": number + 1, "of": tables.len(), "equal": equal }));
         reports.push(comparison.table(table).await?);
     }
     if wishes.repair {
@@ -89,6 +96,13 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
     let report = Report::new(reports, sequences);
     info!(verdict = report.verdict.as_str(), tables = tables.len(), stream = %seat.stream, "compared");
     Ok(serde_json::to_value(report).expect("a report is plain data"))
+}
+
+/// Returns what an owner that is gone had found of the same comparison. Only tables that were equal: what differed is
+/// looked at again.
+fn found_equal_before(taken: &Taken) -> Vec<TableReport> {
+    let equal = taken.before.as_ref().map(|before| before["equal"].clone());
+    equal.and_then(|equal| serde_json::from_value(equal).ok()).unwrap_or_default()
 }
 
 /// Which rows of a table are compared.

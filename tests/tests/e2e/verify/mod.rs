@@ -6,6 +6,7 @@ mod repairs;
 mod sequences;
 
 use tidegate_testkit::Migration;
+use tidegate_testkit::wait::{PATIENCE, wait_until};
 
 const TABLES: &str = "CREATE TABLE item (id INT8 PRIMARY KEY, name TEXT, price DECIMAL(10, 2), body BYTEA);
     CREATE TABLE pair (a TEXT, b INT4, n INT4, PRIMARY KEY (a, b)); CREATE TABLE bag (n INT4, t TEXT)";
@@ -71,4 +72,23 @@ fn without_an_owner_the_command_runs_the_stream_itself() {
     migration.source.sql("UPDATE item SET price = price + 1");
     migration.run("verify", &[]).expect_code(0);
     assert_eq!(migration.state().as_deref(), Some("stopped"));
+}
+
+#[test]
+fn what_was_found_equal_is_not_read_again_by_the_next_owner() {
+    let migration = Migration::new("verify_resume");
+    prepare(&migration);
+    let mut engine = migration.start_streaming();
+    let mut verifying = migration.begin("verify", &["--json", "--rate", "500"]);
+    let position = || migration.target.sql("SELECT progress->'equal'->0->>'position' FROM tidegate.request");
+    wait_until("the first table is found equal", PATIENCE, || !position().is_empty());
+    let first = position();
+    engine.kill9();
+    migration.source.sql("INSERT INTO bag VALUES (7, 'behind the first comparison')");
+    let engine = migration.start_streaming();
+    let report = verifying.wait(PATIENCE).expect_code(0).json();
+    assert_eq!(report["tables"][0]["position"], first, "{report}");
+    assert_ne!(report["tables"][1]["position"], first, "{report}");
+    assert_eq!(report["tables"].as_array().map(Vec::len), Some(3), "{report}");
+    engine.stop();
 }
