@@ -80,7 +80,8 @@ impl Cockroach {
 
     fn start_standin() -> Cockroach {
         // Its sessions are SERIALIZABLE and it holds a connection for each of its clients.
-        let settings = Server::builder().setting("max_connections", 200).setting("max_pred_locks_per_transaction", 256);
+        let settings =
+            Server::builder().setting("max_connections", 200).setting("max_pred_locks_per_transaction", 1024);
         let backing = start_server(settings);
         let port = free_port();
         let arguments =

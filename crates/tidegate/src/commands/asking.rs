@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_model::{Problem, Stream};
+use tidegate_model::{Class, Problem, Stream};
 use tidegate_sql::requests::{self, Request, RequestState};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::time::{sleep, timeout};
@@ -88,7 +88,14 @@ async fn answer(
 ) -> Result<Value, Problem> {
     let mut said = None;
     loop {
-        match requests::request_state(&flow.to().session, key, id).await? {
+        let state = match requests::request_state(&flow.to().session, key, id).await {
+            Err(problem) if may_look_again(flow, &problem) => {
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
+            state => state?,
+        };
+        match state {
             Some(RequestState::Done(answer)) => return Ok(answer),
             Some(RequestState::Running(progress)) if progress.is_some() && progress != said => {
                 said = progress;
@@ -104,15 +111,22 @@ async fn answer(
 /// Waits while somebody owns the stream; then runs the migration until told to stop.
 async fn without_owner(flow: Flow<'_>, key: &StateKey, stop: &CancellationToken) -> Result<Ended, Failure> {
     loop {
-        let owner = state::read_owner(&flow.to().session, key).await.map_err(Failure::at_start)?;
-        if !owner.as_ref().is_some_and(OwnerRow::seems_alive) {
-            break;
+        match state::read_owner(&flow.to().session, key).await {
+            Ok(owner) if !owner.as_ref().is_some_and(OwnerRow::seems_alive) => break,
+            Ok(_alive) => {}
+            Err(problem) if may_look_again(flow, &problem) => {}
+            Err(problem) => return Err(Failure::at_start(problem)),
         }
         if stop.run_until_cancelled(sleep(OWNER_EVERY)).await.is_none() {
             return Ok(Ended { applied: None });
         }
     }
     Box::pin(engine::run(flow.migration, Wishes::default(), stop)).await
+}
+
+/// Returns whether a look that failed may be repeated over the same session.
+fn may_look_again(flow: Flow<'_>, problem: &Problem) -> bool {
+    problem.class == Class::Transient && !flow.to().session.is_closed()
 }
 
 /// Returns the problem that an answer tells. Its code is shown as part of the text, because only codes of this program

@@ -113,8 +113,10 @@ async fn story(args: &DemoArgs) -> anyhow::Result<bool> {
 
 fn server() -> anyhow::Result<Server> {
     // Durable, as a production server is: the demo's figures should not flatter.
-    let server = Server::builder().setting("fsync", "on").setting("full_page_writes", "on").start();
-    server.context("a PostgreSQL server could not be started")
+    let server = Server::builder().setting("fsync", "on").setting("full_page_writes", "on");
+    // The stand-in's sessions are SERIALIZABLE, and lock what they read.
+    let server = server.setting("max_pred_locks_per_transaction", 1024);
+    server.start().context("a PostgreSQL server could not be started")
 }
 
 /// Says what happens, with the time since the beginning, and keeps the steps for the table at the end.
