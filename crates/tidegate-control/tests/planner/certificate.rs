@@ -38,6 +38,7 @@ fn certificate() -> Certificate {
         write_blocked_ms: 611,
         resolved_wait_ms: 0,
         accepted: vec!["CT013".to_owned()],
+        conflicts: Vec::new(),
     }
 }
 
