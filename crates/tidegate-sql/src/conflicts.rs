@@ -18,7 +18,7 @@ use crate::state::{Lease, StateKey, failed, table_text};
 
 /// Columns of a conflict, as they are written.
 pub(crate) const COLUMNS: &str =
-    "migration, stream, position, place, source_table, row_key, operation, found, found_position";
+    "migration, stream, position, place, source_table, row_key, operation, found_row, found_position";
 
 /// What a stream has recorded of a change that found another row than it expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,19 +195,22 @@ pub fn rows_of(seen: &[Seen], routes: &[TableRoute], stream: Stream) -> Vec<RowO
     rows
 }
 
-/// Notes that both sides have one and the same row since these conflicts.
-pub async fn note_settled(session: &Session, key: &StateKey, seen: &[Seen]) -> Result<(), Problem> {
+/// Notes that both sides have one and the same row since these conflicts, which are of one row. What the stream has seen of
+/// it since stays as it is.
+pub async fn note_settled(session: &Session, key: &StateKey, of_row: &[&Seen]) -> Result<(), Problem> {
+    let ours: Vec<&&Seen> = of_row.iter().filter(|one| one.stream == key.stream).collect();
+    let Some(first) = ours.first() else { return Ok(()) };
     let sql = format!(
-        "UPDATE {} SET settled = true WHERE {} AND position = $1 AND place = $2",
+        "UPDATE {} SET settled = true WHERE {} AND source_table = $1 AND row_key = $2 AND position = ANY ($3)",
         key.table("conflict"),
         key.condition()
     );
-    for one in seen.iter().filter(|one| one.stream == key.stream) {
-        let params: [&(dyn ToSql + Sync); 2] = [&one.position, &one.place];
-        retry::repeatable(|| async { session.execute(&sql, &params).await.map_err(failed("settle a conflict")) })
-            .await?;
-    }
-    Ok(())
+    // All that one transaction changed of a row was recorded at once.
+    let positions: Vec<&str> = ours.iter().map(|one| &*one.position).collect();
+    let params: [&(dyn ToSql + Sync); 3] = [&first.table, &first.key, &positions];
+    retry::repeatable(|| async { session.execute(&sql, &params).await.map_err(failed("settle conflicts")) })
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::refusal;
 use super::single_file::Head;
 use crate::conflicts;
 use crate::plan::{Contest, Found, verdict};
-use crate::state::Lease;
+use crate::state::{self, Lease};
 
 /// Rows planned ahead.
 const AHEAD_MAX: usize = 32;
@@ -199,7 +199,10 @@ async fn judge(
         let sql: Arc<str> = conflicts::record_sql(lease).into();
         let recorded =
             connection.execute(&sql, &[&position, &place, &table, &key, &operation, &found, &found_position]).await;
-        recorded.map_err(|error| refused(connection, error))?;
+        recorded.map_err(|error| match connection.failure(Step::Statement(0), error) {
+            Failure::Refused(error) => Failure::Final(state::failed("record a conflict")(error)),
+            other => other,
+        })?;
     }
     Ok(())
 }

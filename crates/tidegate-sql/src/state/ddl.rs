@@ -200,7 +200,7 @@ CREATE TABLE IF NOT EXISTS {s}.conflict (
     source_table text NOT NULL,
     row_key text NOT NULL,
     operation text NOT NULL,
-    found text NOT NULL,
+    found_row text NOT NULL,
     found_position text,
     settled bool NOT NULL DEFAULT false,
     found_at timestamptz NOT NULL DEFAULT clock_timestamp(),

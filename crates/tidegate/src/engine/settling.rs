@@ -98,13 +98,13 @@ async fn once(conductor: &Conductor, kept: &mut Option<Ends>) -> Result<(), Prob
         return Ok(());
     }
 
-    let is_settled = |one: &Seen| {
-        let row = rows_of(std::slice::from_ref(one), &live.routes, Stream::Reverse);
-        row.first().is_some_and(|row| unchanged.iter().any(|(done, _)| done == row))
-    };
-    seen.retain(is_settled);
-    for flow in [flow(Stream::Forward), flow(Stream::Reverse)] {
-        conflicts::note_settled(&flow.to().session, &flow.key()?, &seen).await?;
+    for (row, _) in &unchanged {
+        let of_row =
+            |one: &&Seen| rows_of(std::slice::from_ref(*one), &live.routes, Stream::Reverse).first() == Some(row);
+        let of_row: Vec<&Seen> = seen.iter().filter(of_row).collect();
+        for flow in [flow(Stream::Forward), flow(Stream::Reverse)] {
+            conflicts::note_settled(&flow.to().session, &flow.key()?, &of_row).await?;
+        }
     }
     info!(rows = unchanged.len(), rewritten = changes.len(), "conflicts settled");
     Ok(())
