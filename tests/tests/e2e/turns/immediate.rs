@@ -263,6 +263,49 @@ fn whatever_both_sides_write_to_the_same_rows_they_are_equal_in_the_end() {
     engine.stop();
 }
 
+/// Has the process die at a point of the turn, asks for the same turn again, and lets both sides change a row then.
+fn dies_at(at: &str) {
+    let migration = migration("turn_immediate_dies");
+    let dying = migration.again().environment("TIDEGATE_CRASH_AT", at);
+    let mut engine = dying.start_streaming();
+    let mut asking = dying.begin("cutover", &IMMEDIATE);
+    wait_until(&format!("the engine dies at {at}"), PATIENCE, || engine.ended().is_some());
+    asking.kill9();
+    let mut engine = migration.start_flowing();
+    if migration.run("cutover", &IMMEDIATE).code != Some(0) {
+        // It was undone, and nothing of it is left.
+        migration.run("cutover", &IMMEDIATE).expect_code(0);
+    }
+    both_stream(&migration, &mut engine);
+    engine.kill9();
+    migration.source.sql("UPDATE item SET name = 'source' WHERE id = 1");
+    migration.target.sql("UPDATE item SET name = 'target' WHERE id = 1");
+    let mut engine = migration.start();
+    let told = settled(&migration, &mut engine);
+    assert_eq!(keys(&told), BTreeSet::from(["public.item 1".to_owned()]), "after {at}");
+    migration.assert_equal();
+    engine.stop();
+}
+
+#[test]
+fn a_process_that_dies_before_the_other_side_is_open_leaves_a_turn_that_can_be_made() {
+    ["arm_feed:inside", "verify_rounds:done", "record_turning:after", "turn:before"].iter().for_each(|at| dies_at(at));
+}
+
+#[test]
+fn a_process_that_dies_once_both_sides_are_open_judges_changes_when_it_comes_back() {
+    [
+        "turn:inside",
+        "turn:after",
+        "flow_both_ways:before",
+        "flow_both_ways:after",
+        "follow:before",
+        "conflict_report:after",
+    ]
+    .iter()
+    .for_each(|at| dies_at(at));
+}
+
 #[test]
 fn what_cannot_be_judged_is_refused_beforehand() {
     let migration = super::turning("turn_immediate_refused");

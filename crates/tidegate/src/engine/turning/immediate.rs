@@ -49,12 +49,12 @@ impl Turn<'_> {
     }
 
     /// The armed stream flows, too.
-    pub(super) fn flow_both_ways(&self) -> Result<Value, Problem> {
+    pub(super) async fn flow_both_ways(&self) -> Result<Value, Problem> {
+        // The turn may have been made by a process that is gone, behind the back of this one.
+        self.arbitrate().await?;
         let (drained, armed) = (self.conductor.seat(self.drained()), self.conductor.seat(self.direction().armed()));
         for seat in [drained, armed] {
             seat.read_back.store(true, Ordering::Relaxed);
-            // After a restart in the middle of a turn it may not have been set.
-            seat.arbitrate.store(true, Ordering::Relaxed);
             seat.set_gate(Gate::Open);
         }
         armed.want(NoCopy::Now);

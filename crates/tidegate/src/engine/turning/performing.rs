@@ -51,7 +51,7 @@ impl Turn<'_> {
             Step::Park => self.park().await,
             Step::DropFenceTriggers => self.drop_fence_triggers().await,
             Step::Certificate => Ok(Value::Null),
-            Step::FlowBothWays => self.flow_both_ways(),
+            Step::FlowBothWays => self.flow_both_ways().await,
             Step::ConflictReport => self.conflict_report().await,
             Step::RefuseTurn | Step::RecordAbort | Step::OnAbort | Step::Unfence => {
                 Err(Problem::bug("CT099", "a step that undoes was to be done forwards", step.name()))
