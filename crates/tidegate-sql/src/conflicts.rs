@@ -35,6 +35,8 @@ pub struct Seen {
     pub key: String,
     /// `insert`, `update` or `delete`.
     pub operation: String,
+    /// What it has found: `no row`, `another row`, or `a constraint` that refuses it.
+    pub found: String,
     /// When the row that was found was written, where the target tells.
     pub found_position: Option<String>,
     /// Whether both sides are known to have one and the same row since.
@@ -65,6 +67,8 @@ pub struct Place {
     pub position: String,
     /// `insert`, `update` or `delete`; nothing where only its row was found.
     pub operation: Option<String>,
+    /// What it has found at the other side: `no row`, `another row`, or `a constraint` that refuses it.
+    pub found: Option<String>,
 }
 
 impl Conflict {
@@ -82,13 +86,17 @@ pub fn merged(seen: &[Seen]) -> Vec<Conflict> {
         rows.entry((&one.table, &one.key)).or_default().push(one);
     }
     let conflict = |((table, key), seen): ((&str, &str), Vec<&Seen>)| {
-        let place = |one: &&Seen| Place { position: one.position.clone(), operation: Some(one.operation.clone()) };
+        let place = |one: &&Seen| Place {
+            position: one.position.clone(),
+            operation: Some(one.operation.clone()),
+            found: Some(one.found.clone()),
+        };
         let of = |stream| seen.iter().filter(move |one| one.stream == stream);
         let (source, mut target): (Vec<Place>, Vec<Place>) =
             (of(Stream::Forward).map(place).collect(), of(Stream::Reverse).map(place).collect());
         for found in of(Stream::Forward).filter_map(|one| one.found_position.as_ref()) {
             if target.iter().all(|place| place.position != *found) {
-                target.push(Place { position: found.clone(), operation: None });
+                target.push(Place { position: found.clone(), operation: None, found: None });
             }
         }
         target.sort();
@@ -147,7 +155,7 @@ pub async fn unsettled(session: &Session, key: &StateKey) -> Result<Vec<Seen>, P
 
 async fn select(session: &Session, key: &StateKey, which: &str) -> Result<Vec<Seen>, Problem> {
     let sql = format!(
-        "SELECT position, place, source_table, row_key, operation, found_position, settled FROM {} WHERE {}{which} \
+        "SELECT position, place, source_table, row_key, operation, found_row, found_position, settled FROM {} WHERE {}{which} \
          ORDER BY found_at, position, place",
         key.table("conflict"),
         key.condition()
@@ -160,8 +168,9 @@ async fn select(session: &Session, key: &StateKey, which: &str) -> Result<Vec<Se
         table: row.get(2),
         key: row.get(3),
         operation: row.get(4),
-        found_position: row.get(5),
-        settled: row.get(6),
+        found: row.get(5),
+        found_position: row.get(6),
+        settled: row.get(7),
     };
     Ok(rows.await?.iter().map(seen).collect())
 }
@@ -225,6 +234,7 @@ mod tests {
             table: "public.t".to_owned(),
             key: format!("{{\"id\":\"{key}\"}}"),
             operation: "update".to_owned(),
+            found: "another row".to_owned(),
             found_position: found.map(str::to_owned),
             settled: stream == Stream::Forward,
         }

@@ -5,50 +5,74 @@
 //! changed it: the stream from the side that is the truth writes over it, the other one leaves it, and both record the
 //! conflict in the same transaction. Rows are judged one after another, also those of one key: a change that was given up
 //! must not make the next one look like the first.
+//!
+//! Where the target refuses a row because of the keys of other rows, the transaction is begun again with patience: rows
+//! that may wait for others do ([`patience`](super::patience)).
 
 use std::sync::Arc;
 
 use tidegate_model::{Batch, Position, Problem, Span, Stream};
 use tokio::sync::mpsc;
-use tokio_postgres::error::SqlState;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::connection::Connection;
 use super::exchange::{Exchange, Step};
 use super::executor::Executor;
 use super::failure::{Failure, TooLarge};
+use super::job::Mode;
+use super::patience::Patience;
 use super::planning::Blueprint;
 use super::reading::positioned_one;
 use super::refusal;
 use super::single_file::Head;
 use crate::conflicts;
 use crate::plan::{Contest, Found, verdict};
+use crate::server_error;
 use crate::state::{self, Lease};
 
 /// Rows planned ahead.
 const AHEAD_MAX: usize = 32;
+/// What is said to have been found where the target's constraints refuse a change.
+const CONSTRAINT: &str = "a constraint";
 
 enum Item {
-    Contest(Box<Contest>, Position),
+    Row(Box<Row>),
     /// The end of a source transaction.
     End,
     /// The next change cannot be judged, or not be read.
     Failed(Problem),
 }
 
+/// A row of a change, on its way to be judged.
+pub(super) struct Row {
+    pub(super) contest: Contest,
+    pub(super) position: Position,
+    /// Which row of its transaction.
+    pub(super) place: i64,
+}
+
 impl Executor {
-    pub(super) async fn write_arbitrated(&mut self) -> Result<(), Failure> {
+    pub(super) async fn write_arbitrated(&mut self, patient: bool) -> Result<(), Failure> {
         self.connection().await?;
         let connection = self.connection.as_mut().expect("it was made just now");
         let batch = Arc::clone(&self.jobs.front().expect("there is a batch to write").batch);
-        let mut items = contests(&batch, &self.blueprint);
+        let mut items = rows_of(&batch, &self.blueprint);
         let mut after = batch.span.after.clone();
         for (index, transaction) in batch.transactions.iter().enumerate() {
             let last = index + 1 == batch.transactions.len();
             let until = if last { &batch.span.until } else { &transaction.position };
             let span = Span { after, until: until.clone() };
             let head = Head { span, committed_at: Some(transaction.committed_at) };
-            let rows = write_transaction(connection, &mut items, &head, &self.config.lease).await?;
+            let rows = match write_transaction(connection, &mut items, &head, &self.config.lease, patient).await {
+                Err(Failure::Refused(error)) if !patient => {
+                    debug!(error = %server_error::describe(&error), "refused for other rows, to be written with patience");
+                    let front = self.jobs.front_mut().expect("the first batch was under way");
+                    front.resume_at(&self.durable);
+                    front.mode = Mode::Arbitrated { patient: true };
+                    return Ok(());
+                }
+                written => written?,
+            };
             after = until.clone();
             self.durable = after.clone();
             self.shared.show(|progress| {
@@ -66,20 +90,22 @@ impl Executor {
 }
 
 /// Takes the changes of a batch apart, on a thread of its own that ends with the receiver.
-fn contests(batch: &Arc<Batch>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
+fn rows_of(batch: &Arc<Batch>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
     let (out, items) = mpsc::channel(AHEAD_MAX);
     let (batch, blueprint) = (Arc::clone(batch), blueprint.clone());
     let work = move || {
         let mut planner = blueprint.planner();
         for index in 0..batch.transactions.len() {
+            let mut places = 0..;
             for change in positioned_one(&batch, index) {
                 let contests = change.and_then(|(at, change)| Ok((planner.contests(&at, change)?, at)));
                 let (contests, at) = match contests {
                     Ok(contests) => contests,
                     Err(problem) => return drop(out.blocking_send(Item::Failed(problem))),
                 };
-                for contest in contests {
-                    if out.blocking_send(Item::Contest(Box::new(contest), at.clone())).is_err() {
+                for (contest, place) in contests.into_iter().zip(&mut places) {
+                    let row = Row { contest, position: at.clone(), place };
+                    if out.blocking_send(Item::Row(Box::new(row))).is_err() {
                         return;
                     }
                 }
@@ -94,38 +120,20 @@ fn contests(batch: &Arc<Batch>, blueprint: &Blueprint) -> mpsc::Receiver<Item> {
 }
 
 /// Writes one source transaction, from BEGIN to COMMIT, and returns how many rows it was about. A failed one is rolled
-/// back.
+/// back. Without patience it is refused where a row is, because of the keys of other rows.
 async fn write_transaction(
     connection: &mut Connection,
     items: &mut mpsc::Receiver<Item>,
     head: &Head,
     lease: &Lease,
+    patient: bool,
 ) -> Result<u64, Failure> {
-    let written = write(connection, items, head, lease).await;
+    let written = write(connection, items, head, lease, patient).await;
     if written.is_err() {
         // A session that cannot roll back is lost, and with it the transaction.
         let _ = connection.roll_back().await;
     }
-    match written {
-        Err(Refused::Failure(failure)) => Err(whole(failure, head)),
-        Err(Refused::Insert(contest, position, error)) => {
-            Err(added_meanwhile(connection, &contest, &position, error).await)
-        }
-        Ok(rows) => Ok(rows),
-    }
-}
-
-/// Why a transaction was not written.
-enum Refused {
-    Failure(Failure),
-    /// A row could not be added where there was none a moment ago.
-    Insert(Box<Contest>, Position, tokio_postgres::Error),
-}
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Refused::Failure(failure)
-    }
+    written.map_err(|failure| whole(failure, head))
 }
 
 async fn write(
@@ -133,22 +141,27 @@ async fn write(
     items: &mut mpsc::Receiver<Item>,
     head: &Head,
     lease: &Lease,
-) -> Result<u64, Refused> {
+    patient: bool,
+) -> Result<u64, Failure> {
     let mut exchange = Exchange::default();
     connection.send_begin(&mut exchange, &head.span, head.committed_at).await;
     exchange.outcome().await.map_err(|(step, error)| connection.failure(step, error))?;
-    let mut rows = 0;
+    let (mut rows, mut patience) = (0, patient.then(Patience::default));
     loop {
-        match items.recv().await {
-            Some(Item::Contest(contest, position)) => judge(connection, contest, position, lease, rows).await?,
-            Some(Item::End) => break,
-            Some(Item::Failed(problem)) => return Err(Failure::Final(problem).into()),
-            None => {
+        match (items.recv().await, &mut patience) {
+            (Some(Item::Row(row)), None) => judge(connection, &row, lease).await?,
+            (Some(Item::Row(row)), Some(patience)) => patience.judge(connection, *row, lease).await?,
+            (Some(Item::End), _) => break,
+            (Some(Item::Failed(problem)), _) => return Err(Failure::Final(problem)),
+            (None, _) => {
                 let problem = Problem::bug("AP059", "a planning thread ended early", "it did not say why");
-                return Err(Failure::Final(problem).into());
+                return Err(Failure::Final(problem));
             }
         }
         rows += 1;
+    }
+    if let Some(patience) = patience {
+        patience.end(connection, lease).await?;
     }
     let mut exchange = Exchange::default();
     connection.send_text(&mut exchange, Step::Commit, "COMMIT").await;
@@ -159,72 +172,63 @@ async fn write(
     Ok(rows)
 }
 
-/// Asks for the row of a change, and writes what follows from the answer.
-async fn judge(
-    connection: &mut Connection,
-    contest: Box<Contest>,
-    position: Position,
-    lease: &Lease,
-    place: u64,
-) -> Result<(), Refused> {
-    let wins = lease.key.stream == Stream::Reverse;
-    let refused = |connection: &Connection, error| match connection.failure(Step::Statement(0), error) {
-        Failure::Refused(error) => Failure::Final(refusal::change(&contest.told(), &position, error)),
-        other => other,
-    };
+/// Returns whether the stream's source is the truth: its changes are written whatever they find.
+pub(super) fn wins(lease: &Lease) -> bool {
+    lease.key.stream == Stream::Reverse
+}
+
+/// Asks for the row of a change, and writes what follows from the answer. Refused where the keys of other rows are in the
+/// way.
+pub(super) async fn judge(connection: &mut Connection, row: &Row, lease: &Lease) -> Result<(), Failure> {
+    let contest = &row.contest;
     connection.next_round();
-    let answer = connection.ask(&contest.probe).await.map_err(|error| refused(connection, error))?;
+    let answer = connection.ask(&contest.probe).await.map_err(|error| refused(connection, row, error))?;
     let found = match &answer {
         None => Found::Nothing,
-        Some(row) if row.get::<_, bool>(0) => Found::AsBefore,
+        Some(answer) if answer.get::<_, bool>(0) => Found::AsBefore,
         Some(_) => Found::Otherwise,
     };
-    let verdict = verdict(contest.operation, found, wins);
+    let verdict = verdict(contest.operation, found, wins(lease));
     if let Some(statement) = contest.statement(verdict.action) {
-        match connection.ask(statement).await {
-            Ok(_) => {}
-            Err(error) if found == Found::Nothing && error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                return Err(Refused::Insert(contest, position, error));
-            }
-            Err(error) => return Err(refused(connection, error).into()),
-        }
+        connection.ask(statement).await.map_err(|error| refused(connection, row, error))?;
     }
     if verdict.conflict {
-        let found_position = answer.and_then(|row| row.try_get::<_, Option<String>>(1).ok().flatten());
-        let (table, key) = conflicts::named(&contest, lease.key.stream);
-        info!(stream = %lease.key.stream, %position, %table, operation = %contest.operation, "conflict");
-        let (position, place) = (position.to_string(), i64::try_from(place).unwrap_or(i64::MAX));
-        let operation = contest.operation.as_str();
-        let found = conflicts::found_word(found);
-        let sql: Arc<str> = conflicts::record_sql(lease).into();
-        let recorded =
-            connection.execute(&sql, &[&position, &place, &table, &key, &operation, &found, &found_position]).await;
-        recorded.map_err(|error| match connection.failure(Step::Statement(0), error) {
-            Failure::Refused(error) => Failure::Final(state::failed("record a conflict")(error)),
-            other => other,
-        })?;
+        let when = answer.and_then(|answer| answer.try_get::<_, Option<String>>(1).ok().flatten());
+        record(connection, row, lease, conflicts::found_word(found), when).await?;
     }
     Ok(())
 }
 
-/// Says what follows from a row that could not be added: somebody has added one of that key at the same moment, and the
-/// change is judged again; or a constraint of another column is in the way, for good.
-async fn added_meanwhile(
+/// Leaves a row as it is because the target's constraints refuse what the change makes of it.
+pub(super) async fn leave(connection: &mut Connection, row: &Row, lease: &Lease) -> Result<(), Failure> {
+    record(connection, row, lease, CONSTRAINT, None).await
+}
+
+async fn record(
     connection: &mut Connection,
-    contest: &Contest,
-    position: &Position,
-    error: tokio_postgres::Error,
-) -> Failure {
-    let asking = async {
-        connection.begin().await?;
-        let found = connection.ask(&contest.probe).await?;
-        connection.roll_back().await?;
-        Ok(found.is_some())
-    };
-    match asking.await {
-        Ok(true) => Failure::Conflict("a row of that key was added at the same moment".to_owned()),
-        Ok(false) => Failure::Final(refusal::change(&contest.told(), position, error)),
-        Err(error) => connection.failure(Step::Begin, error),
+    row: &Row,
+    lease: &Lease,
+    found: &str,
+    found_position: Option<String>,
+) -> Result<(), Failure> {
+    let (table, key) = conflicts::named(&row.contest, lease.key.stream);
+    let (position, operation) = (row.position.to_string(), row.contest.operation.as_str());
+    info!(stream = %lease.key.stream, position, table, operation, found, "conflict");
+    let sql: Arc<str> = conflicts::record_sql(lease).into();
+    let recorded =
+        connection.execute(&sql, &[&position, &row.place, &table, &key, &operation, &found, &found_position]).await;
+    recorded.map_err(|error| match connection.failure(Step::Statement(0), error) {
+        Failure::Refused(error) => Failure::Final(state::failed("record a conflict")(error)),
+        other => other,
+    })
+}
+
+fn refused(connection: &Connection, row: &Row, error: tokio_postgres::Error) -> Failure {
+    match connection.failure(Step::Statement(0), error) {
+        Failure::Refused(error) if !refusal::names_keys(&error) => {
+            Failure::Final(refusal::change(&row.contest.told(), &row.position, error))
+        }
+        other => other,
     }
 }
 

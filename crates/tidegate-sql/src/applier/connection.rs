@@ -196,11 +196,6 @@ impl Connection {
         exchange.send(Step::Statement(number), request).await
     }
 
-    /// Begins a transaction without a step of the checkpoint.
-    pub(super) async fn begin(&self) -> Result<(), Error> {
-        self.session.batch_execute("BEGIN READ WRITE").await
-    }
-
     /// Runs a statement and waits for its answer: the first row, if there is one.
     pub(super) async fn ask(&mut self, statement: &plan::Statement) -> Result<Option<Row>, Error> {
         self.prepare(&statement.sql).await?;

@@ -23,6 +23,7 @@ mod failure;
 mod job;
 mod mark;
 mod parts;
+mod patience;
 mod planning;
 mod progress;
 mod reading;

@@ -69,7 +69,7 @@ impl Blueprint {
     /// Decides how a batch is written.
     fn mode_of(&self, planner: &mut Planner, batch: &Batch) -> Mode {
         if self.arbitrate.load(Ordering::Relaxed) && !batch.transactions.is_empty() {
-            return Mode::Arbitrated;
+            return Mode::Arbitrated { patient: false };
         }
         let begun = |first: &Transaction| batch.span.after.part > 0 && first.position.commit == batch.span.after.commit;
         match batch.transactions.as_slice() {

@@ -263,9 +263,9 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
 /// Says in one line what became of a row that both sides had changed.
 fn told(conflict: &Conflict) -> String {
     let places = |places: &[Place]| {
-        let place = |place: &Place| match &place.operation {
-            Some(operation) => format!("{operation} at {}", place.position),
-            None => format!("at {}", place.position),
+        let place = |place: &Place| match (&place.operation, &place.found) {
+            (Some(operation), Some(found)) => format!("{operation} at {} found {found}", place.position),
+            _ => format!("at {}", place.position),
         };
         if places.is_empty() { "-".to_owned() } else { places.iter().map(place).collect::<Vec<_>>().join(", ") }
     };

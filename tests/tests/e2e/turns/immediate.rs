@@ -263,6 +263,43 @@ fn whatever_both_sides_write_to_the_same_rows_they_are_equal_in_the_end() {
     engine.stop();
 }
 
+#[test]
+fn what_the_targets_constraints_refuse_of_the_sources_changes_is_a_conflict() {
+    let migration = Migration::to_cockroach("turn_immediate_keys");
+    let parent = "CREATE TABLE parent (id INT8 PRIMARY KEY, mail TEXT UNIQUE)";
+    let child = "CREATE TABLE child (id INT8 PRIMARY KEY, parent INT8 NOT NULL REFERENCES parent (id)";
+    migration.source.sql(&format!(
+        "{parent}; {child} ON DELETE CASCADE);
+         ALTER TABLE parent REPLICA IDENTITY FULL; ALTER TABLE child REPLICA IDENTITY FULL;
+         INSERT INTO parent SELECT i, 'mail ' || i FROM generate_series(1, 9) AS g (i);
+         INSERT INTO child SELECT i, i FROM generate_series(1, 9) AS g (i)"
+    ));
+    migration.target.sql(&format!("{parent}; {child})"));
+    both_open(&migration);
+    // Nobody else: the cascade removes the parent first, and a value is freed and taken in one transaction.
+    migration.source.sql("DELETE FROM parent WHERE id = 1");
+    migration.source.sql(
+        "BEGIN; UPDATE parent SET mail = 'x' WHERE id = 2; UPDATE parent SET mail = 'mail 2' WHERE id = 3; COMMIT",
+    );
+    migration.target.sql(
+        "BEGIN; UPDATE parent SET mail = 'y' WHERE id = 4; UPDATE parent SET mail = 'mail 4' WHERE id = 5; COMMIT",
+    );
+    // Of both: a child of a parent that goes, a child of one that has gone, a value that both take.
+    migration.source.sql("DELETE FROM parent WHERE id = 6");
+    migration.target.sql("INSERT INTO child VALUES (60, 6)");
+    migration.source.sql("INSERT INTO child VALUES (70, 7)");
+    migration.target.sql("BEGIN; DELETE FROM child WHERE id = 7; DELETE FROM parent WHERE id = 7; COMMIT");
+    migration.source.sql("INSERT INTO parent VALUES (80, 'same')");
+    let mut engine = migration.start();
+    let told = settled(&migration, &mut engine);
+    let known: BTreeSet<String> = ["public.parent 6", "public.child 70"].map(str::to_owned).into();
+    assert_eq!(keys(&told), known, "{told:#?}");
+    assert_eq!(migration.target.sql("SELECT count(*) FROM parent WHERE mail IN ('x', 'y', 'same')"), "3");
+    assert_eq!(migration.target.sql("SELECT count(*) FROM child WHERE id IN (6, 60)"), "1");
+    migration.assert_equal();
+    engine.stop();
+}
+
 /// Has the process die at a point of the turn, asks for the same turn again, and lets both sides change a row then.
 fn dies_at(at: &str) {
     let migration = migration("turn_immediate_dies");
