@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tidegate_model::Position;
 
-use crate::direction::Direction;
+use crate::direction::{Direction, Side};
 use crate::observed::Verdict;
 use crate::step::Step;
 use crate::turning::TurnId;
@@ -49,6 +49,32 @@ pub struct Certificate {
     /// they may overwrite something newer.
     #[serde(default)]
     pub breaches: u64,
+    /// Rows that both sides had changed by the time of the certificate.
+    #[serde(default)]
+    pub conflicts: Vec<ConflictSeen>,
+}
+
+/// A row that both sides have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictSeen {
+    /// The table, by its name at the source.
+    pub table: String,
+    /// Its key, for people.
+    pub key: String,
+    /// Where the source changed it, in its history.
+    pub source: Vec<String>,
+    /// Where the target changed it, in its history.
+    pub target: Vec<String>,
+    /// Whose row stays.
+    pub kept: Side,
+}
+
+impl fmt::Display for ConflictSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = |places: &[String]| if places.is_empty() { "-".to_owned() } else { places.join(", ") };
+        let (source, target) = (places(&self.source), places(&self.target));
+        write!(f, "{} {}: source {source}, target {target}; kept the {}'s row", self.table, self.key, self.kept)
+    }
 }
 
 /// What is known of one table.
@@ -129,6 +155,9 @@ impl fmt::Display for Certificate {
         }
         self.write_tables(f)?;
         self.write_sequences(f)?;
+        for conflict in &self.conflicts {
+            writeln!(f, "  conflict       {conflict}")?;
+        }
         for step in &self.steps {
             writeln!(f, "  step           {:<20} {:>8} ms", step.step, step.took_ms)?;
         }

@@ -39,7 +39,7 @@ mod turning;
 
 pub use abort::{AbortRule, Undo, abort_rule, abort_steps, budget_exceeded, when_over_budget};
 pub use begin::ready_to_fence;
-pub use certificate::{Certificate, SequenceProof, StepTime, TableProof};
+pub use certificate::{Certificate, ConflictSeen, SequenceProof, StepTime, TableProof};
 pub use direction::{Direction, Phase, Side};
 pub use observed::{
     Breach, Feed, LongWriter, Observed, PreparedTransaction, Rights, StreamSeen, StreamState, Verdict, VerifySeen,

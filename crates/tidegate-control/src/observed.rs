@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::Position;
 
 use crate::direction::{Direction, Side};
-use crate::side::SideSeen;
+use crate::side::{SideSays, SideSeen};
 
 /// What was seen of a migration. The two sides need not have been read at one moment: whatever is decided from it is
 /// done by a compare-and-set that fails if a side has moved on.
@@ -28,6 +28,10 @@ pub struct Observed {
     pub verify: VerifySeen,
     /// Tables that match the migration's filter and are not carried.
     pub not_carried: Vec<String>,
+    /// Carried tables whose changes do not tell the whole row before, or whose rows have no key: with both sides open
+    /// nobody could tell whether somebody else has changed a row.
+    #[serde(default)]
+    pub not_judged: Vec<String>,
     /// Dead letters of the drained stream that were neither replayed nor discarded.
     pub dead_letters: u64,
     /// Transactions prepared at the closing side that hold locks on carried tables.
@@ -50,6 +54,11 @@ impl Observed {
             Side::Source => &self.source,
             Side::Target => &self.target,
         }
+    }
+
+    /// Returns whether an immediate turn has opened one side and left the other one open.
+    pub fn both_open(&self) -> bool {
+        [&self.source, &self.target].into_iter().filter_map(SideSeen::says).any(SideSays::opened_both)
     }
 
     /// Returns what was seen of the side that the turn closes.

@@ -56,6 +56,11 @@ impl SideSays {
         })
     }
 
+    /// Returns whether the turn that led to its generation has opened it and closed nothing.
+    pub fn opened_both(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.id.to == self.generation && turn.is_immediate())
+    }
+
     /// Returns the recorded turn if it is that attempt.
     pub fn recorded(&self, id: TurnId) -> Option<&RecordedTurn> {
         self.turn.as_ref().filter(|turn| turn.id == id)
@@ -124,6 +129,11 @@ impl RecordedTurn {
     /// Returns whether a step is recorded as done.
     pub fn is_done(&self, step: Step) -> bool {
         self.steps.iter().any(|recorded| recorded.step == step && recorded.state == StepState::Done)
+    }
+
+    /// Returns whether the turn leaves both sides open.
+    pub fn is_immediate(&self) -> bool {
+        self.has(Step::FlowBothWays)
     }
 
     /// Returns whether a step belongs to the plan.

@@ -16,6 +16,7 @@ mod tests;
 mod wrapped;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -75,8 +76,8 @@ impl FeedRow {
 pub enum RowChange {
     /// It was not there before.
     Insert(Row),
-    /// It is now so. `old`: as it was, where the table has no key to tell it by. A feed without `diff` tells inserts
-    /// so, too.
+    /// It is now so. `old`: as it was, where the table has no key to tell it by, or old rows are wanted. A feed without
+    /// `diff` tells inserts so, too.
     Update {
         /// The row before.
         old: Option<Row>,
@@ -108,6 +109,7 @@ pub struct Decoder {
     row: RowReader,
     texts: key::Texts,
     changed_only: bool,
+    old_rows: Arc<AtomicBool>,
 }
 
 impl Decoder {
@@ -119,12 +121,18 @@ impl Decoder {
             row: RowReader::default(),
             texts: key::Texts::default(),
             changed_only: false,
+            old_rows: Arc::default(),
         }
     }
 
     /// Makes updates of rows with a key tell only the columns that they changed, as far as the feed tells what the row was.
     pub fn changed_only(self, changed_only: bool) -> Self {
         Decoder { changed_only, ..self }
+    }
+
+    /// While it is set, updates of rows with a key tell the row before, too, and all columns of both.
+    pub fn old_rows(self, old_rows: Arc<AtomicBool>) -> Self {
+        Decoder { old_rows, ..self }
     }
 
     /// Takes a row of the feed's result: its columns `table` and `key`, NULL for a resolved timestamp, and `value`, as
@@ -243,6 +251,10 @@ impl Decoder {
                 Ok(RowChange::Update { old: Some(self.row.read(table, before)?), new })
             }
             None if table.carries_old_rows() => Err(RowError::NoOldRow),
+            // A row of before the table got its columns is told without: whoever needs it refuses the change.
+            Some(before) if self.old_rows.load(Ordering::Relaxed) => {
+                Ok(RowChange::Update { old: self.row.read(table, before).ok(), new })
+            }
             // The key says which row it is; how it was before is not wanted.
             Some(_) | None => Ok(RowChange::Update { old: None, new }),
         }

@@ -22,6 +22,7 @@ mod watchdog;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use tidegate_connect::Settings;
@@ -68,6 +69,8 @@ pub struct SourceConfig {
     /// Whether updates tell only the columns that they changed, where the table has a key: what the target's types cannot
     /// hold exactly is then not written back to where it came from.
     pub changed_only: bool,
+    /// While it is set, updates tell the whole row as it was before, too: for a target that is asked whether it has it.
+    pub old_rows: Arc<AtomicBool>,
     /// Where goes what does not fit into memory while it waits for its resolved timestamp.
     pub spool_dir: PathBuf,
     /// The most that may lie there. `None`: half of what is free there at the start.
@@ -103,6 +106,7 @@ impl SourceConfig {
             tables: tables.into_iter().map(Into::into).collect(),
             points: HashMap::new(),
             changed_only: false,
+            old_rows: Arc::default(),
             spool_dir: std::env::temp_dir(),
             spool_bytes_max: None,
             memory_budget_bytes: 64 << 20,

@@ -14,6 +14,7 @@
 pub mod applier;
 pub mod catalog;
 pub mod check;
+pub mod conflicts;
 pub mod copy;
 pub mod dialect;
 pub mod fence;

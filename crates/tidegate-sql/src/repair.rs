@@ -9,16 +9,27 @@ use tidegate_connect::{Session, Settings};
 use tidegate_model::{Change, Hlc, Lsn, NewRow, OldRow, Position, Problem, TableName, TableRoute};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use crate::applier::{ApplierConfig, Mark, session};
 use crate::dialect::Dialect;
 use crate::plan::{self, Plan, Planner, SessionRights, SliceLimit};
+use crate::quote;
 use crate::retry;
 use crate::server_error::{self, DIVISION_BY_ZERO};
 use crate::state::Lease;
 
 /// All changes are one plan: whoever calls has bounded them.
 const WHOLE: SliceLimit = SliceLimit { bytes: u64::MAX, changes: u64::MAX };
+
+/// A row of a table with a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowOf {
+    /// Which of the stream's routes.
+    pub route: usize,
+    /// The values of the key, in the order of its columns.
+    pub key: Vec<String>,
+}
 
 /// Writes repairs of the tables of a stream.
 #[derive(Debug)]
@@ -54,15 +65,54 @@ impl Repairer {
         Ok(Repairer { session, lease: lease.clone(), dialect, rights, routes: routes.to_vec(), begin })
     }
 
+    /// Returns the version of a row that is there now; `None`: there is none. PostgreSQL only. With `lock` nobody else
+    /// changes it before the transaction ends.
+    async fn version(&self, row: &RowOf, lock: bool) -> Result<Option<String>, Problem> {
+        let map = &self.routes[row.route].map;
+        let column = |(place, index): (usize, &usize)| {
+            let column = &map.columns[*index];
+            format!("t.{} = ${}::text::{}", quote::identifier(&column.target), place + 1, column.target_type)
+        };
+        let place = map.key.iter().enumerate().map(column).collect::<Vec<_>>().join(" AND ");
+        let sql = format!(
+            "SELECT t.xmin::text || ' ' || t.ctid::text FROM ONLY {} AS t WHERE {place}{}",
+            quote::table(&map.target),
+            if lock { " FOR UPDATE" } else { "" }
+        );
+        let params: Vec<&(dyn ToSql + Sync)> = row.key.iter().map(|value| value as _).collect();
+        let found = self.session.query_opt(&sql, &params).await.map_err(|error| refused("look at a row", error))?;
+        Ok(found.map(|row| row.get(0)))
+    }
+
+    /// Returns the versions of rows as they are now. Whatever changes one of them afterwards changes its version.
+    pub async fn versions(&self, rows: &[RowOf]) -> Result<Vec<Option<String>>, Problem> {
+        let mut versions = Vec::with_capacity(rows.len());
+        for row in rows {
+            versions.push(self.version(row, false).await?);
+        }
+        Ok(versions)
+    }
+
+    /// Writes changes as [`write`](Repairer::write) does, but only where these rows still have these versions: else
+    /// `RP002`.
+    pub async fn write_unchanged(
+        &self,
+        at: &Position,
+        changes: &[Change],
+        rows: &[(RowOf, Option<String>)],
+    ) -> Result<(), Problem> {
+        self.attempt(at, &[self.plan(at, changes.iter().cloned())?], rows).await
+    }
+
     /// Writes changes in one transaction, in which the checkpoint stands at `at`; all of them or none. They are to be
     /// what a comparison at that position found. `RP001`: the target refuses them. `RP002`, which may pass: the
     /// checkpoint or the rows are not what they were. Not to be repeated after a problem without comparing again.
     pub async fn write(&self, at: &Position, changes: &[Change]) -> Result<(), Problem> {
-        match self.attempt(at, &[self.plan(at, changes.iter().cloned())?]).await {
+        match self.attempt(at, &[self.plan(at, changes.iter().cloned())?], &[]).await {
             // Values change hands between rows: all go before any of them comes back.
             Err(problem) if retry::sqlstate(&problem) == Some(SqlState::UNIQUE_VIOLATION.code()) => {
                 let (removals, arrivals) = apart(changes);
-                self.attempt(at, &[self.plan(at, removals)?, self.plan(at, arrivals)?]).await
+                self.attempt(at, &[self.plan(at, removals)?, self.plan(at, arrivals)?], &[]).await
             }
             done => done,
         }
@@ -81,9 +131,9 @@ impl Repairer {
         Ok(planner.slice(&mut changes, WHOLE)?.unwrap_or_default())
     }
 
-    async fn attempt(&self, at: &Position, plans: &[Plan]) -> Result<(), Problem> {
+    async fn attempt(&self, at: &Position, plans: &[Plan], rows: &[(RowOf, Option<String>)]) -> Result<(), Problem> {
         retry::collided(|| async {
-            let done = self.transaction(at, plans).await;
+            let done = self.transaction(at, plans, rows).await;
             if done.is_err() {
                 // Its own failure says nothing new: the connection is gone, and the transaction with it.
                 let _ = self.session.batch_execute("ROLLBACK").await;
@@ -93,9 +143,19 @@ impl Repairer {
         .await
     }
 
-    async fn transaction(&self, at: &Position, plans: &[Plan]) -> Result<(), Problem> {
+    async fn transaction(
+        &self,
+        at: &Position,
+        plans: &[Plan],
+        rows: &[(RowOf, Option<String>)],
+    ) -> Result<(), Problem> {
         let begin = format!("{}{}", self.begin, self.lease.guard_at_sql(self.dialect, at));
         self.session.batch_execute(&begin).await.map_err(|error| refused("begin", error))?;
+        for (row, version) in rows {
+            if self.version(row, true).await? != *version {
+                return Err(changed_meanwhile());
+            }
+        }
         for statement in plans.iter().flat_map(|plan| &plan.statements) {
             let failed = |error| refused(&format!("{} of \"{}\"", statement.operation, statement.table), error);
             let prepared = self.session.prepare(&statement.sql).await.map_err(failed)?;
@@ -125,6 +185,11 @@ fn apart(changes: &[Change]) -> (Vec<Change>, Vec<Change>) {
         }
     }
     (removals, arrivals)
+}
+
+fn changed_meanwhile() -> Problem {
+    let (what, why) = ("a row was changed before it could be written", "somebody else has written it meanwhile");
+    Problem::transient("RP002", what, why, "nothing was changed; compare again")
 }
 
 fn refused(doing: &str, error: Error) -> Problem {

@@ -134,6 +134,10 @@ pub struct MigrateArgs {
 pub struct StatusArgs {
     #[command(flatten)]
     pub migration: MigrationArgs,
+    /// Lists the rows that both sides changed while both were open (after cutover --immediate): key, where each side
+    /// changed it, and whose row stays.
+    #[arg(long)]
+    pub conflicts: bool,
     /// Shows it again every second until interrupted.
     #[arg(long)]
     pub watch: bool,
@@ -212,7 +216,8 @@ pub struct TurnArgs {
     /// Takes a refusal as it is, by its code; may be repeated. The plan then warns of it.
     #[arg(long, value_name = "CODE")]
     pub accept: Vec<String>,
-    /// Opens the other side without closing this one: both are writable, and equality is not proved. NOT YET BUILT.
+    /// Opens the other side without closing this one: both are writable, of two changes of one row the opened side's
+    /// stays, and equality is not proved. See status --conflicts.
     #[arg(long)]
     pub immediate: bool,
     /// Gives up waiting for the answer after this long. The turn itself goes on.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidegate_model::Stream;
+use tidegate_sql::conflicts::Conflict;
 
 use crate::output::ErrorJson;
 
@@ -13,6 +14,9 @@ pub struct Status {
     pub phase: String,
     pub generation: i64,
     pub streams: Vec<StreamStatus>,
+    /// Rows that both sides changed while both were open. Only where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Vec<Conflict>>,
     pub error: Option<ErrorJson>,
 }
 
@@ -78,6 +82,9 @@ pub struct StreamStatus {
     /// Transactions of others on the side that is not open. They are not applied.
     #[serde(default)]
     pub breaches: u64,
+    /// Changes that found another row than they expected, while both sides were open.
+    #[serde(default)]
+    pub conflicts: u64,
     pub tables: TableCounts,
     /// While tables are copied.
     pub copy: Option<CopyStatus>,
@@ -115,6 +122,7 @@ impl StreamStatus {
             waiting_for: None,
             dead_letters: 0,
             breaches: 0,
+            conflicts: 0,
             tables: TableCounts::default(),
             copy: None,
             transactions: 0,

@@ -1,6 +1,6 @@
 //! Whether the policy makes sense here.
 
-use super::Preflight;
+use super::{Preflight, listed};
 use crate::plan::shouted;
 use crate::policy::FenceKind;
 use crate::refusal::Reason;
@@ -14,6 +14,7 @@ impl Preflight<'_> {
             self.refuse("CT019", what, why, next.clone());
         }
         if self.policy.immediate {
+            self.check_arbitration();
             let (closing, opening) = (self.observed.direction.closing(), self.observed.direction.opening());
             let reason = Reason::new(
                 "CT021",
@@ -25,6 +26,26 @@ impl Preflight<'_> {
                 "turn without --immediate",
             );
             self.unless(self.policy.accept.both_writable, reason);
+        }
+    }
+
+    /// With both sides open each change is judged by the row that it finds, and the side that is opened is the truth.
+    fn check_arbitration(&mut self) {
+        let observed = self.observed;
+        let databases = (observed.closing().says(), observed.opening().says());
+        if let (Some(closing), Some(opening)) = databases
+            && (closing.database != Database::Postgres || opening.database == Database::Postgres)
+        {
+            let why = "only a PostgreSQL may stay open besides the CockroachDB that is the truth";
+            let next = format!("turn with a fence: {}", self.command());
+            self.refuse("CT023", "an immediate turn goes from PostgreSQL to CockroachDB only", why, next);
+        }
+        if !observed.not_judged.is_empty() {
+            let what = format!("changes of {} do not tell what the row was before", listed(&observed.not_judged));
+            let why = "with both sides open nothing else tells whether somebody else has changed the row";
+            let next = "give each a primary key and ALTER TABLE .. REPLICA IDENTITY FULL at the source, and copy them again \
+                        (tidegate migrate --recopy TABLE); or turn with a fence";
+            self.refuse("CT024", what, why, next);
         }
     }
 

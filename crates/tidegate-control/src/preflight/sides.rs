@@ -24,6 +24,8 @@ impl Preflight<'_> {
             self.refuse_unfinished(observed.direction);
         } else if closing.generation != opening.generation || closing.phase != opening.phase {
             self.refuse_disagreement(closing, opening);
+        } else if observed.both_open() {
+            self.refuse_both_open();
         } else if closing.phase.open() != Some(observed.direction.closing()) {
             self.refuse_phase(closing.phase);
         } else if closing.is_fenced() && self.fencing.is_none() {
@@ -72,6 +74,16 @@ impl Preflight<'_> {
         };
         let next = format!("see tidegate status --name {name}");
         self.refuse("CT002", format!("{direction} does not fit the state of migration \"{name}\""), why, next);
+    }
+
+    fn refuse_both_open(&mut self) {
+        let (direction, name) = (self.observed.direction, &self.observed.migration);
+        let why = "an immediate turn has opened the second one and closed none, and the target is the truth since";
+        let next = format!(
+            "stop the writers of the source, then: tidegate drain --name {name}; tidegate verify --name {name}; tidegate \
+             finish --name {name}"
+        );
+        self.refuse("CT025", format!("{direction} is not possible while both sides are open"), why, next);
     }
 
     fn refuse_fence(&mut self) {

@@ -206,6 +206,7 @@ pub fn observed(direction: Direction, source: SideSeen, target: SideSeen) -> Obs
         feed: Feed::Armed { first_resolved_seen: true },
         verify: VerifySeen { verdict: Verdict::Equal, keys_left: 0, keys_per_second: None },
         not_carried: Vec::new(),
+        not_judged: Vec::new(),
         dead_letters: 0,
         prepared: Vec::new(),
         long_writers: Vec::new(),

@@ -39,6 +39,7 @@ fn certificate() -> Certificate {
         resolved_wait_ms: 0,
         accepted: vec!["CT013".to_owned()],
         breaches: 0,
+        conflicts: Vec::new(),
     }
 }
 

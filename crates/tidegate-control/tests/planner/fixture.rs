@@ -24,6 +24,7 @@ pub fn quiet() -> Observed {
         feed: Feed::Unarmed,
         verify: VerifySeen { verdict: Verdict::NotRun, keys_left: 0, keys_per_second: None },
         not_carried: Vec::new(),
+        not_judged: Vec::new(),
         dead_letters: 0,
         prepared: Vec::new(),
         long_writers: Vec::new(),

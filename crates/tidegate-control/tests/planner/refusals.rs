@@ -189,6 +189,31 @@ fn an_immediate_turn_needs_consent_and_marked_changes() {
 }
 
 #[test]
+fn an_immediate_turn_needs_rows_before_and_a_cockroach_to_be_the_truth() {
+    let accept = Accept { both_writable: true, ..Accept::default() };
+    let immediate = Policy { immediate: true, accept, ..Policy::default() };
+    refused(&["CT024"], &immediate, |o| o.not_judged = vec!["public.t".to_owned()]);
+    refused(&["CT023"], &immediate, |o| opening(o).database = Database::Postgres);
+    assert_eq!(codes(&plan(&reversed(), &immediate).unwrap_err()), ["CT023"]);
+    // A turn with a fence asks for none of that.
+    let mut observed = quiet();
+    observed.not_judged = vec!["public.t".to_owned()];
+    assert!(plan(&observed, &Policy::default()).is_ok());
+}
+
+#[test]
+fn nothing_turns_while_both_sides_are_open() {
+    let steps = [Step::Turn, Step::FlowBothWays].map(|step| RecordedStep { step, state: StepState::Done });
+    let turn = Some(RecordedTurn { id: ID, steps: steps.to_vec() });
+    for direction in [Direction::Cutover, Direction::Failback] {
+        let mut observed = Observed { direction, ..reversed() };
+        let SideSeen::Read(target) = &mut observed.target else { panic!("it can be read") };
+        target.turn.clone_from(&turn);
+        assert_eq!(codes(&plan(&observed, &Policy::default()).unwrap_err()), ["CT025"]);
+    }
+}
+
+#[test]
 fn two_databases_that_do_not_belong_together() {
     refused(&["CT035"], &Policy::default(), |o| opening(o).generation = 4);
 }

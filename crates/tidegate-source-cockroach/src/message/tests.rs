@@ -110,6 +110,23 @@ fn space_order_and_escapes_make_no_difference() {
 }
 
 #[test]
+fn while_old_rows_are_wanted_both_images_are_told_whole() {
+    let wanted: std::sync::Arc<std::sync::atomic::AtomicBool> = std::sync::Arc::default();
+    let mut decoder = decoder().changed_only(true).old_rows(wanted.clone());
+    let value = format!(
+        r#"{{"after": {{"id": 1, "name": "b", "weight": 2}}, "before": {{"id": 1, "name": "a", "weight": 2}}, "updated": "{AT}"}}"#
+    );
+    let mut change = || match decoder.decode(Some(b"public.dogs"), Some(b"[1]"), value.as_bytes()).unwrap() {
+        Message::Row(row) => row.change,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(change(), RowChange::Update { old: None, .. }));
+    wanted.store(true, std::sync::atomic::Ordering::Relaxed);
+    let image = |name: &'static [u8]| [Value::Text(name), Value::Text(b"1"), Value::Text(b"2")].into_iter().collect();
+    assert_eq!(change(), RowChange::Update { old: Some(image(b"a")), new: image(b"b") });
+}
+
+#[test]
 fn where_it_is_wanted_only_changed_columns_are_told() {
     let mut decoder = decoder().changed_only(true);
     let mut change = |table: &str, key: &str, value: &str| {

@@ -1,6 +1,7 @@
 //! The thread that turns what the feed sent into events.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tidegate_model::{Event, Hlc, Position, Problem, RelationId};
 use tokio::runtime::Handle;
@@ -57,7 +58,8 @@ impl Decoder {
         received: watch::Sender<Received>,
     ) -> Self {
         let messages = message::Decoder::new(Envelope::Wrapped { diff: true }, config.tables.iter().cloned())
-            .changed_only(config.changed_only);
+            .changed_only(config.changed_only)
+            .old_rows(Arc::clone(&config.old_rows));
         let window = Window::new(*emitted.borrow(), spool.clone());
         let (tables, points) = (config.tables.iter().cloned().collect(), config.points.clone());
         Decoder { messages, tables, points, spool, window, last: from, emitted, received }

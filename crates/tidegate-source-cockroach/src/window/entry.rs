@@ -43,7 +43,12 @@ impl Entry {
         match (&mut self.change, other.change) {
             (RowChange::Insert(a), RowChange::Insert(b)) => *a == b,
             (RowChange::Update { old: a_old, new: a }, RowChange::Update { old: b_old, new: b }) => {
-                agree(a, &b) && (!carries_old_rows || *a_old == b_old)
+                let same = agree(a, &b) && (!carries_old_rows || *a_old == b_old);
+                if a_old.is_none() && b_old.is_some() {
+                    // Told by a decoder that was asked for old rows in between.
+                    (*a_old, *a) = (b_old, b);
+                }
+                same
             }
             (RowChange::Insert(a), update @ RowChange::Update { .. }) => {
                 let same = matches!(&update, RowChange::Update { new, .. } if agree(new, a));

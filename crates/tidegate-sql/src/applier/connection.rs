@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use tidegate_connect::Session;
 use tidegate_model::{Position, Problem, Span, Timestamp};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Statement};
+use tokio_postgres::{Error, Row, Statement};
 
 use super::ApplierConfig;
 use super::exchange::{Exchange, Step};
@@ -193,6 +194,22 @@ impl Connection {
         let (session, statement) = (Arc::clone(&self.session), self.statement(&one.sql));
         let request = async move { session.execute_raw(&statement, &one.params).await.map(drop) };
         exchange.send(Step::Statement(number), request).await
+    }
+
+    /// Runs a statement and waits for its answer: the first row, if there is one.
+    pub(super) async fn ask(&mut self, statement: &plan::Statement) -> Result<Option<Row>, Error> {
+        self.prepare(&statement.sql).await?;
+        self.rows += 1;
+        let prepared = self.statement(&statement.sql);
+        let rows = self.session.query_raw(&prepared, &statement.params).await?;
+        let rows: Vec<Row> = rows.try_collect().await?;
+        Ok(rows.into_iter().next())
+    }
+
+    /// Runs a statement with other parameters, and waits for its answer.
+    pub(super) async fn execute(&mut self, sql: &Arc<str>, params: &[&(dyn ToSql + Sync)]) -> Result<(), Error> {
+        self.prepare(sql).await?;
+        self.session.execute(&self.statement(sql), params).await.map(drop)
     }
 
     /// Sends SQL text without parameters.

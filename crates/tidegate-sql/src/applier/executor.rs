@@ -79,6 +79,7 @@ impl Executor {
                 Some(Mode::SourceOrder) => self.write_in_source_order().await,
                 Some(Mode::Slices) => self.write_slices().await,
                 Some(Mode::Parts) => self.write_parts().await,
+                Some(Mode::Arbitrated { patient }) => self.write_arbitrated(patient).await,
             };
             if let Err(failure) = written {
                 self.recover(failure).await?;

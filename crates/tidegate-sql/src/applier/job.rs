@@ -31,6 +31,9 @@ pub(super) enum Mode {
     Slices,
     /// One source transaction in several target transactions, because the target does not take it at once.
     Parts,
+    /// Transaction by transaction and row by row, each judged by what it finds: both databases are open for writing.
+    /// `patient`: rows that are refused for other rows may wait for them.
+    Arbitrated { patient: bool },
 }
 
 impl Job {
@@ -63,13 +66,18 @@ impl Job {
         let Some(index) = self.batch.transactions.iter().position(of_this) else { return false };
         let mut rest = Batch::clone(&self.batch);
         rest.span.after = position.clone();
+        let arbitrated = matches!(self.mode, Mode::Arbitrated { .. });
         if position.part > 0 {
             rest.transactions.drain(..index);
-            self.mode = Mode::Parts;
+            self.mode = if arbitrated { Mode::Arbitrated { patient: false } } else { Mode::Parts };
         } else {
             rest.transactions.drain(..=index);
             // Only source order commits in the middle of a batch; the folded plan would repeat what it committed.
-            self.mode = if rest.transactions.is_empty() { Mode::Folded(Arc::default()) } else { Mode::SourceOrder };
+            self.mode = match (rest.transactions.is_empty(), arbitrated) {
+                (true, _) => Mode::Folded(Arc::default()),
+                (false, true) => Mode::Arbitrated { patient: false },
+                (false, false) => Mode::SourceOrder,
+            };
         }
         self.batch = Arc::new(rest);
         true

@@ -5,6 +5,7 @@
 //!   submit --> planning thread --> Executor: BEGIN, compare-and-set of the checkpoint, statements, COMMIT --> durable
 //!              (folds batch n + 1     |  refused: the batch again, transaction by transaction, change by change
 //!               while n is written)   |  on disk: one transaction, slice by slice, each behind a savepoint
+//!                                     |  both sides open: change by change, each judged by the row that it finds
 //!                                     |  more than CockroachDB takes: several transactions, the checkpoint says which part
 //!                                     |  interrupted: connect again, read the checkpoint, go on from there
 //! ```
@@ -13,6 +14,7 @@
 //! compare-and-set at the head of every transaction makes sure that it moves from one batch's end to the next and only
 //! under this owner's epoch.
 
+mod arbitration;
 mod backoff;
 mod connection;
 mod exchange;
@@ -21,6 +23,7 @@ mod failure;
 mod job;
 mod mark;
 mod parts;
+mod patience;
 mod planning;
 mod progress;
 mod reading;
@@ -76,6 +79,8 @@ pub struct ApplierConfig {
     /// Whether what is written to PostgreSQL is marked as ours, for a reader in the other direction. On CockroachDB it
     /// always is, where the release knows how.
     pub mark: bool,
+    /// Set while both databases are open for writing: each change is then judged by the row that it finds.
+    pub arbitrate: Arc<AtomicBool>,
 }
 
 impl ApplierConfig {
@@ -89,6 +94,7 @@ impl ApplierConfig {
             truncate_as: TruncateAs::default(),
             never_truncate: Arc::default(),
             mark: false,
+            arbitrate: Arc::default(),
         }
     }
 }
@@ -119,6 +125,7 @@ impl SqlApplier {
             dialect: connection.dialect(),
             truncate_as: config.truncate_as,
             never_truncate: Arc::clone(&config.never_truncate),
+            arbitrate: Arc::clone(&config.arbitrate),
             giant_transaction_bytes: config.giant_transaction_bytes,
             unique_refused: Arc::default(),
         };

@@ -26,6 +26,8 @@ pub(super) struct Blueprint {
     pub(super) truncate_as: TruncateAs,
     /// See [`super::ApplierConfig::never_truncate`].
     pub(super) never_truncate: Arc<AtomicBool>,
+    /// See [`super::ApplierConfig::arbitrate`].
+    pub(super) arbitrate: Arc<AtomicBool>,
     /// A transaction of more bytes than that is written in parts, on CockroachDB.
     pub(super) giant_transaction_bytes: u64,
     /// Set once a folded batch was refused because of a unique value.
@@ -66,6 +68,9 @@ impl Blueprint {
 
     /// Decides how a batch is written.
     fn mode_of(&self, planner: &mut Planner, batch: &Batch) -> Mode {
+        if self.arbitrate.load(Ordering::Relaxed) && !batch.transactions.is_empty() {
+            return Mode::Arbitrated { patient: false };
+        }
         let begun = |first: &Transaction| batch.span.after.part > 0 && first.position.commit == batch.span.after.commit;
         match batch.transactions.as_slice() {
             [one] if self.is_giant(one) || (is_spooled(batch) && begun(one)) => Mode::Parts,

@@ -11,6 +11,7 @@
 //! that parents are there before their children and go after them. Tables that reference each other in a circle are
 //! written by one statement, at whose end their keys hold.
 
+mod contest;
 mod fold;
 mod order;
 mod outcome;
@@ -34,6 +35,7 @@ use tidegate_model::{Change, Position, Problem, RelationId, SourceTable, TableNa
 
 use crate::dialect::Dialect;
 
+pub use contest::{Action, Contest, Found, Verdict, verdict};
 pub(crate) use order::parents_first;
 pub use param::{Param, TextArray, TextCell};
 pub use problem::row_not_found;

@@ -57,3 +57,23 @@ pub(crate) fn malformed_row(map: &TableMap, position: &Position, what: &str) -> 
         format!("{what}, which the source's protocol excludes"),
     )
 }
+
+pub(crate) fn truncate_contested(table: &SourceTable, position: &Position) -> Problem {
+    Problem::definite(
+        "AP072",
+        format!("table \"{table}\" was emptied by TRUNCATE while both sides are open, at {position}"),
+        "a TRUNCATE does not say which rows it removed, so that nobody can tell them from rows that the target's \
+         applications wrote",
+        "the target is the truth: stop the writers of the source and end the migration: tidegate finish --undrained",
+    )
+}
+
+pub(crate) fn no_image_before(table: &SourceTable, position: &Position) -> Problem {
+    Problem::definite(
+        "AP073",
+        format!("a change of table \"{table}\" does not say what the row was before, at {position}"),
+        "while both sides are open that tells whether somebody else has changed the row",
+        "start again: a feed then tells it; a PostgreSQL table must have had REPLICA IDENTITY FULL since before the turn: \
+         where it has not, stop the writers of the source and end the migration: tidegate finish --undrained",
+    )
+}

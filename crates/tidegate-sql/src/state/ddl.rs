@@ -1,7 +1,7 @@
 //! The numbered migrations of the state schema. One that was released is never changed: a change is a new number.
 
 /// The version of the state that this program writes and reads.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// Where each step brings the two parts of the schema. Texts that both servers take: `{s}` stands for the schema,
 /// `{hot}` for what a server wants to know of a table that is rewritten all the time. Each statement stands alone and
@@ -18,7 +18,7 @@ pub(super) struct Step {
 pub(super) const HOT: [&str; 2] = ["checkpoint", "owner"];
 
 /// The tables that have rows of migrations, `migration` last.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 12] = [
     "checkpoint",
     "owner",
     "copy_table",
@@ -26,6 +26,7 @@ pub(super) const TABLES: [&str; 11] = [
     "target_object",
     "request",
     "verify_run",
+    "conflict",
     "cutover_step",
     "fence_grant",
     "fence",
@@ -41,9 +42,10 @@ CREATE TABLE IF NOT EXISTS {s}.schema_version (
     PRIMARY KEY (part, version)
 )";
 
-pub(super) const STEPS: [Step; 2] = [
+pub(super) const STEPS: [Step; 3] = [
     Step { version: 1, common: &COMMON_1, stream: &STREAM_1 },
     Step { version: 2, common: &COMMON_2, stream: &STREAM_2 },
+    Step { version: 3, common: &[], stream: &STREAM_3 },
 ];
 
 const COMMON_1: [&str; 1] = ["
@@ -187,4 +189,20 @@ CREATE TABLE IF NOT EXISTS {s}.verify_run (
     report jsonb NOT NULL,
     ended_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, stream, id, source_table)
+)"];
+
+const STREAM_3: [&str; 1] = ["
+CREATE TABLE IF NOT EXISTS {s}.conflict (
+    migration text NOT NULL,
+    stream text NOT NULL,
+    position text NOT NULL,
+    place INT8 NOT NULL,
+    source_table text NOT NULL,
+    row_key text NOT NULL,
+    operation text NOT NULL,
+    found_row text NOT NULL,
+    found_position text,
+    settled bool NOT NULL DEFAULT false,
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, stream, position, place)
 )"];

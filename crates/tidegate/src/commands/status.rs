@@ -7,6 +7,7 @@ use tidegate_control::Turning;
 use tidegate_model::{CopyState, Position, Problem, Stream, TableName};
 use tidegate_source_cockroach::GcWindow;
 use tidegate_source_postgres::wal;
+use tidegate_sql::conflicts::{self, Conflict, Place};
 use tidegate_sql::copy::{CopyRecord, read_records};
 use tidegate_sql::state::{self, MigrationRow, OwnerRow, Part, StateKey};
 use tokio::time::sleep;
@@ -25,7 +26,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     state_key(&migration, Stream::Forward).map_err(Failure::unknown)?;
     let stop = stop_on_signals();
     loop {
-        let (status, unreached) = read(&migration).await.map_err(Failure::unknown)?;
+        let (status, unreached) = read(&migration, args.conflicts).await.map_err(Failure::unknown)?;
         if args.migration.json {
             print_json(&status);
         } else {
@@ -43,7 +44,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, Failure> {
 }
 
 /// Reads the status, and whether the source could not be asked. The target must be reached.
-async fn read(migration: &Migration) -> Result<(Status, bool), Problem> {
+async fn read(migration: &Migration, list_conflicts: bool) -> Result<(Status, bool), Problem> {
     let role = migration.name.application_name("status");
     let target = Session::connect(&migration.target_settings()?, &role).await?;
     let key = state_key(migration, Stream::Forward)?;
@@ -78,7 +79,26 @@ async fn read(migration: &Migration) -> Result<(Status, bool), Problem> {
         error = Some(ErrorJson::from(&breached(migration)));
     }
     let (phase, generation) = standing(&rows);
-    Ok((Status { name: migration.name.to_string(), phase, generation, streams, error }, source.is_err()))
+    let conflicts =
+        if list_conflicts { Some(conflicts_of(migration, &target, source.as_ref().ok()).await?) } else { None };
+    let name = migration.name.to_string();
+    Ok((Status { name, phase, generation, streams, conflicts, error }, source.is_err()))
+}
+
+/// Returns the rows that both sides have changed while both were open, as far as the sides can be asked.
+async fn conflicts_of(
+    migration: &Migration,
+    target: &Session,
+    source: Option<&Session>,
+) -> Result<Vec<Conflict>, Problem> {
+    let mut seen = Vec::new();
+    for (stream, holder) in [(Stream::Forward, Some(target)), (Stream::Reverse, source)] {
+        let (Some(holder), key) = (holder, state_key(migration, stream)?) else { continue };
+        if state::is_installed(holder, &key.schema, Part::Stream).await? {
+            seen.extend(conflicts::read(holder, &key).await?);
+        }
+    }
+    Ok(conflicts::merged(&seen))
 }
 
 /// Returns phase and generation: the higher generation is the truth, and while a turn is unfinished neither side is.
@@ -119,6 +139,7 @@ impl Asked<'_> {
         let records = read_records(self.holder, &self.key).await?;
 
         let mut stream = said_by(owner.as_ref(), &self.key);
+        stream.conflicts = conflicts::count(self.holder, &self.key).await?;
         let copied = records.iter().filter(|record| record.state.as_str() == "copied").count();
         stream.tables = TableCounts { total: records.len() as u64, copied: copied as u64 };
         let applied = checkpoint.and_then(|checkpoint| checkpoint.position);
@@ -239,6 +260,21 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
     stream
 }
 
+/// Says in one line what became of a row that both sides had changed.
+fn told(conflict: &Conflict) -> String {
+    let places = |places: &[Place]| {
+        let place = |place: &Place| match (&place.operation, &place.found) {
+            (Some(operation), Some(found)) => format!("{operation} at {} found {found}", place.position),
+            _ => format!("at {}", place.position),
+        };
+        if places.is_empty() { "-".to_owned() } else { places.iter().map(place).collect::<Vec<_>>().join(", ") }
+    };
+    let (table, key, kept) = (&conflict.table, conflict.key_text(), &conflict.kept);
+    let (source, target) = (places(&conflict.source), places(&conflict.target));
+    let settled = if conflict.settled { "" } else { "; not yet looked at again" };
+    format!("{table} {key}: source {source}; target {target}; kept the {kept}'s row{settled}")
+}
+
 fn print(status: &Status) {
     println!("migration {}: phase {}, generation {}", status.name, status.phase, status.generation);
     for stream in &status.streams {
@@ -249,6 +285,9 @@ fn print(status: &Status) {
         for table in &stream.dropped {
             println!("  dropped at the {}: {table}; it stays at the other side as it is", stream.reads());
         }
+    }
+    for conflict in status.conflicts.iter().flatten() {
+        println!("  conflict: {}", told(conflict));
     }
     if let Some(error) = &status.error {
         println!("error[{}]: {}\n  why:  {}\n  next: {}", error.code, error.what, error.why, error.next);

@@ -59,6 +59,9 @@ pub fn line(status: &StreamStatus) -> String {
             parts.extend(status.source_lag_bytes.map(|lag| format!("source lag {}", bytes(lag))));
             parts.extend(status.apply_lag_seconds.map(|lag| format!("apply lag {}", seconds(lag))));
             parts.push(format!("{} transactions", status.transactions));
+            if status.conflicts > 0 {
+                parts.push(format!("{} conflicts", status.conflicts));
+            }
             if status.spooled_bytes > 0 {
                 parts.push(format!("{} on disk", bytes(status.spooled_bytes)));
             }

@@ -13,6 +13,7 @@ mod before;
 mod board;
 mod cockroach;
 mod conductor;
+mod conflicting;
 mod copying;
 mod display;
 mod ends;
@@ -25,6 +26,7 @@ mod roles;
 mod run;
 mod seat;
 mod sequences;
+mod settling;
 mod streaming;
 mod turning;
 mod upstream;
@@ -177,7 +179,8 @@ impl Standing {
         way_back::verify(forward.migration, wishes, &before)?;
         let turned = turning::has_turned(forward).await?;
         let reverse_begun = before.checkpoint.is_some();
-        let mut roles = Roles::of(&before.pair, reverse_begun, turned);
+        let both_open = turned && turning::both_open(forward).await?;
+        let mut roles = Roles::of(&before.pair, reverse_begun, turned, both_open);
         if wishes.both && roles.reverse == Role::Off {
             roles.reverse = Role::Flows;
         }
@@ -188,7 +191,8 @@ impl Standing {
 /// Runs one stream only.
 pub async fn run_alone(flow: Flow<'_>, wishes: Wishes, stop: &CancellationToken) -> Result<Ended, Failure> {
     let stop = stop.child_token();
-    let crew = Crew::new(flow.migration, &Roles { forward: Role::Flows, reverse: Role::Flows }, &stop);
+    let crew =
+        Crew::new(flow.migration, &Roles { forward: Role::Flows, reverse: Role::Flows, arbitrated: false }, &stop);
     let seat = crew.seat(flow.stream);
     let showing = tokio::spawn(display::show(vec![seat.board.subscribe()]));
     let conducting = tokio::spawn(crew.conduct());
@@ -296,7 +300,11 @@ impl Crew {
 
     async fn conduct(self) {
         let [there, back] = self.taken;
-        match self.conductor.run(there, back).await {}
+        let settling = settling::settle(&self.conductor);
+        tokio::select! {
+            never = Arc::clone(&self.conductor).run(there, back) => match never {},
+            never = settling => match never {},
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::status::StreamState;
 pub struct Roles {
     pub forward: Role,
     pub reverse: Role,
+    /// Both sides are open since an immediate turn: each stream judges its changes by the rows that they find.
+    pub arbitrated: bool,
 }
 
 /// What a stream does.
@@ -43,16 +45,25 @@ impl Roles {
     }
 
     /// Reads the roles off what both sides say. `reverse`: the reverse stream has a checkpoint; `turned`: a turn was begun
-    /// at some time; without one, a reverse stream flows because both directions were asked for.
-    pub fn of(pair: &Pair, reverse: bool, turned: bool) -> Roles {
+    /// at some time; without one, a reverse stream flows because both directions were asked for. `both_open`: the turn that
+    /// led to this generation was an immediate one.
+    pub fn of(pair: &Pair, reverse: bool, turned: bool, both_open: bool) -> Roles {
+        let (forward, reverse) = match both_open {
+            true => (Role::Flows, Role::Flows),
+            false => Roles::one_open(pair, reverse, turned),
+        };
+        Roles { forward, reverse, arbitrated: both_open }
+    }
+
+    fn one_open(pair: &Pair, reverse: bool, turned: bool) -> (Role, Role) {
         let generation =
             [&pair.source, &pair.target].into_iter().flatten().map(|row| row.generation).max().unwrap_or(1);
         match (generation, reverse) {
-            (1, false) => Roles { forward: Role::Flows, reverse: Role::Off },
-            (1, true) if turned => Roles { forward: Role::Flows, reverse: Role::Parked(StreamState::Armed) },
-            (1, true) => Roles { forward: Role::Flows, reverse: Role::Flows },
-            (odd, _) if odd % 2 == 1 => Roles { forward: Role::Flows, reverse: Role::Parked(StreamState::Parked) },
-            _ => Roles { forward: Role::Parked(StreamState::Parked), reverse: Role::Flows },
+            (1, false) => (Role::Flows, Role::Off),
+            (1, true) if turned => (Role::Flows, Role::Parked(StreamState::Armed)),
+            (1, true) => (Role::Flows, Role::Flows),
+            (odd, _) if odd % 2 == 1 => (Role::Flows, Role::Parked(StreamState::Parked)),
+            _ => (Role::Parked(StreamState::Parked), Role::Flows),
         }
     }
 }
@@ -74,14 +85,23 @@ mod tests {
 
     #[test]
     fn one_side_is_open_and_the_other_stream_is_parked() {
-        let roles = |source, target| Roles::of(&pair(source, target), true, true);
-        assert_eq!(roles(1, 1), Roles { forward: Role::Flows, reverse: Role::Parked(StreamState::Armed) });
-        let reversed = Roles { forward: Role::Parked(StreamState::Parked), reverse: Role::Flows };
+        let roles = |source, target| {
+            let roles = Roles::of(&pair(source, target), true, true, false);
+            (roles.forward, roles.reverse)
+        };
+        assert_eq!(roles(1, 1), (Role::Flows, Role::Parked(StreamState::Armed)));
+        let reversed = (Role::Parked(StreamState::Parked), Role::Flows);
         assert_eq!(roles(2, 2), reversed);
         assert_eq!(roles(1, 2), reversed, "the higher generation is the truth");
-        assert_eq!(roles(3, 2).forward, Role::Flows);
-        assert_eq!(roles(3, 2).reverse, Role::Parked(StreamState::Parked));
-        assert_eq!(Roles::of(&pair(1, 1), true, false).reverse, Role::Flows);
-        assert_eq!(Roles::of(&Pair { source: None, target: None }, false, false).reverse, Role::Off);
+        assert_eq!(roles(3, 2), (Role::Flows, Role::Parked(StreamState::Parked)));
+        assert_eq!(Roles::of(&pair(1, 1), true, false, false).reverse, Role::Flows);
+        assert_eq!(Roles::of(&Pair { source: None, target: None }, false, false, false).reverse, Role::Off);
+    }
+
+    #[test]
+    fn behind_an_immediate_turn_both_flow_and_judge_what_they_find() {
+        let both = Roles { forward: Role::Flows, reverse: Role::Flows, arbitrated: true };
+        assert_eq!(Roles::of(&pair(1, 2), true, true, true), both);
+        assert!(!Roles::of(&pair(1, 1), true, false, false).arbitrated, "both directions without a turn");
     }
 }

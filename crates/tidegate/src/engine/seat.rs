@@ -3,7 +3,7 @@
 //! A stream comes and goes: an outage ends its pipeline and another one begins. Its seat stays, so that whoever
 //! compares or turns waits for the stream there, and what was decided of it (how far it may go) outlives the pipeline.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_model::{Position, Problem, Stream, TableRoute};
@@ -62,6 +62,8 @@ pub struct Seat {
     failed: watch::Sender<Option<String>>,
     /// Whether a stream the other way reads what this one writes.
     pub read_back: Arc<AtomicBool>,
+    /// Whether both sides are open, or are about to be: its changes tell the row before, and are judged by what they find.
+    pub arbitrate: Arc<AtomicBool>,
     /// Where requests go that were made of this stream.
     pub requests: mpsc::Sender<Taken>,
 }
@@ -86,6 +88,7 @@ impl Seat {
             wanted: watch::Sender::new((*role != Role::Off).then_some(NoCopy::Now)),
             failed: watch::Sender::new(None),
             read_back: Arc::default(),
+            arbitrate: Arc::default(),
             requests,
         };
         (Arc::new(seat), taken)
@@ -93,6 +96,8 @@ impl Seat {
 
     /// Notes that this process owns the stream, and takes the role that it has now.
     pub fn note_owned(&self, roles: Roles) {
+        // What a turn under way has set stays.
+        self.arbitrate.fetch_or(roles.arbitrated, Ordering::Relaxed);
         self.take_role(roles.of_stream(self.stream));
         self.owned.send_replace(Some(roles));
     }

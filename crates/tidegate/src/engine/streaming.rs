@@ -84,6 +84,7 @@ impl Run<'_> {
             never_truncate: Arc::clone(&self.seat.read_back),
             // The stream the other way must know our writes, also one that is made later.
             mark: self.flow.from().session.is_cockroach(),
+            arbitrate: Arc::clone(&self.seat.arbitrate),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod aborts;
 mod finish;
+mod immediate;
 mod restarts;
 mod scenarios;
 mod writers;

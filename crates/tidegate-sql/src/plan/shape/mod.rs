@@ -9,6 +9,7 @@
 //! goes by the hidden `rowid` of a table without a key.
 
 mod cast;
+mod contest;
 mod one;
 mod replace;
 
@@ -58,6 +59,9 @@ pub(crate) enum Shape {
     DeleteOne { nulls: ColumnSet },
     /// Changes a row found likewise. Parameters: as above, then the cells of `set`.
     UpdateOne { nulls: ColumnSet, set: ColumnSet },
+    /// Reads and locks the row of a key and, with `compare`, says whether it is a given one. Changes nothing and checks
+    /// nothing: its answer does. Parameters, each one cell: the key columns, with `compare` every column.
+    Contest { compare: bool },
 }
 
 impl Shape {
@@ -78,6 +82,7 @@ impl Shape {
             Shape::Replace { set, rekey } => replace::replace(table, input, set, *rekey),
             Shape::DeleteOne { nulls } => one::delete_one(table, nulls),
             Shape::UpdateOne { nulls, set } => one::update_one(table, nulls, set),
+            Shape::Contest { compare } => contest::contest(table, *compare),
         }
     }
 

@@ -9,17 +9,17 @@ use crate::plan::table::Table;
 use crate::quote;
 
 /// Single cells of a statement about one row, numbering parameters as they are added.
-struct Cells {
+pub(super) struct Cells {
     dialect: Dialect,
     count: usize,
 }
 
 impl Cells {
-    fn new(table: &Table) -> Self {
+    pub(super) fn new(table: &Table) -> Self {
         Cells { dialect: table.dialect, count: 0 }
     }
 
-    fn cast(&mut self, column: &ColumnMap) -> String {
+    pub(super) fn cast(&mut self, column: &ColumnMap) -> String {
         self.count += 1;
         let text = if self.dialect.is_cockroach() { "STRING" } else { "text" };
         format!("${}::{text}::{}", self.count, type_of(self.dialect, column))

@@ -42,6 +42,7 @@ impl Database {
             Shape::Replace { set, rekey } => run.replace(&set, rekey),
             Shape::DeleteOne { nulls } => run.one(&nulls, None),
             Shape::UpdateOne { nulls, set } => run.one(&nulls, Some(&set)),
+            Shape::Contest { .. } => unreachable!("plans ask nothing"),
         }?;
         if affected != statement.rows {
             return Err(format!("{} affected {affected} rows of {}", statement.sql, statement.rows));

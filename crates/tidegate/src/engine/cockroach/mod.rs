@@ -4,6 +4,8 @@ mod start;
 mod tables;
 mod watch;
 
+use std::sync::Arc;
+
 use tidegate_model::{Finding, Hlc, Position, Problem, TableFilter, TableRoute};
 use tidegate_source_cockroach::copy::{CockroachCopySource, ReadConfig};
 use tidegate_source_cockroach::{CockroachSource, History, SourceConfig, Work, catalog, check, history, now};
@@ -97,6 +99,7 @@ impl Upstream for Cockroach<'_> {
         let mut config = self.config(tables);
         config.work = work;
         config.changed_only = run.both;
+        config.old_rows = Arc::clone(&run.seat.arbitrate);
         let point = |route: &TableRoute| Some((route.map.source.id, route.from.hlc()?));
         config.points = routes.iter().filter_map(point).collect();
         let source = CockroachSource::start(config, position.clone(), begun.history.clone()).await?;

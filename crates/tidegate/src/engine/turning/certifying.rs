@@ -8,6 +8,7 @@ use tidegate_model::Problem;
 use tidegate_sql::turn::{Recorded, StepRow};
 
 use super::Turn;
+use super::immediate::immediate;
 
 impl Turn<'_> {
     /// Returns the certificate as JSON and text.
@@ -32,7 +33,7 @@ impl Turn<'_> {
             migration: self.migration().name.to_string(),
             id,
             direction: self.direction(),
-            immediate: self.policy().immediate,
+            immediate: immediate(recorded),
             asked_by: self.request.asked_by.clone(),
             turned_at: turn["at"].as_str().unwrap_or_default().to_owned(),
             closed_at: position(&marker["position"]),
@@ -48,6 +49,8 @@ impl Turn<'_> {
             accepted: serde_json::from_value(recorded.detail(Step::Begin.name())["accepted"].clone())
                 .unwrap_or_default(),
             breaches: recorded.detail(Step::Park.name())["breaches"].as_u64().unwrap_or(0),
+            conflicts: serde_json::from_value(recorded.detail(Step::ConflictReport.name())["conflicts"].clone())
+                .unwrap_or_default(),
         }
     }
 }

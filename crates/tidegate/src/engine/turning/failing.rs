@@ -69,6 +69,7 @@ impl Turn<'_> {
     pub(super) async fn undo_or_wait(&mut self) -> Result<bool, Problem> {
         match undoing::undo(&self.ends, self.migration(), self.direction(), self.policy()).await {
             Ok(()) => {
+                self.arbitrate_no_more();
                 self.conductor.seat(self.direction().drained()).set_gate(Gate::Open);
                 Ok(true)
             }

@@ -14,6 +14,7 @@ mod certifying;
 mod crash;
 mod failing;
 mod hook;
+mod immediate;
 mod observing;
 mod performing;
 mod resuming;
@@ -47,6 +48,9 @@ const FENCE_GRACE: Duration = Duration::from_secs(5);
 /// Between two looks at a side that cannot be read, and two attempts at a step.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// What the record of a turn says that opened one side and closed none.
+const IMMEDIATE: &str = "immediate";
+
 /// What is asked of a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TurnRequest {
@@ -73,6 +77,19 @@ pub async fn has_turned(flow: Flow<'_>) -> Result<bool, Problem> {
         }
     }
     Ok(false)
+}
+
+/// Tells whether an immediate turn led to the generation that the migration has reached.
+pub async fn both_open(flow: Flow<'_>) -> Result<bool, Problem> {
+    let key = flow.key()?;
+    let (mut newest, mut immediate) = (0, false);
+    for end in [&flow.ends.source, &flow.ends.target] {
+        let row = state::read_migration(&end.session, &key.schema, &key.migration).await?;
+        let Some(row) = row.filter(|row| row.generation > newest) else { continue };
+        let book = Book { session: &end.session, schema: &key.schema, name: &key.migration };
+        (newest, immediate) = (row.generation, book.turned().await?[IMMEDIATE] == true);
+    }
+    Ok(immediate)
 }
 
 /// Returns which turn has begun and not ended.

@@ -5,7 +5,7 @@ use tidegate_control::{
     Breach, Database, Direction, Feed, FenceKind, FenceSeen, LongWriter, Observed, Phase, PreparedTransaction,
     RecordedStep, RecordedTurn, Rights, Side, SideSays, SideSeen, Step, StepState, StreamSeen, StreamState as Shown,
 };
-use tidegate_model::{MigrationName, Problem, Stream, TableName};
+use tidegate_model::{MigrationName, Problem, ReplicaIdentity, Stream, TableMap, TableName};
 use tidegate_sql::fence::{self, Why};
 use tidegate_sql::state::{self, StateSchema};
 use tidegate_sql::turn::{self, Book};
@@ -90,6 +90,7 @@ pub(super) fn observed(migration: &Migration, direction: Direction, source: Side
         feed: Feed::Unarmed,
         verify: Rounds::default().seen(),
         not_carried: Vec::new(),
+        not_judged: Vec::new(),
         dead_letters: 0,
         prepared: Vec::new(),
         long_writers: Vec::new(),
@@ -142,6 +143,7 @@ impl Turn<'_> {
             seen.drained.state = Shown::Stopped;
             return Ok(seen);
         }
+        seen.not_judged = self.not_judged().await;
         self.see_writers(&mut seen).await?;
         seen.rights = self.rights().await?;
         Ok(seen)
@@ -192,6 +194,27 @@ impl Turn<'_> {
             sessions_of_our_role,
             may_keep_state: true,
         })
+    }
+
+    /// Returns the tables whose changes do not tell the whole row before. Of a CockroachDB a feed always does.
+    async fn not_judged(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for stream in [self.drained(), self.direction().armed()] {
+            let seat = self.conductor.seat(stream);
+            if stream != self.drained() && !seat.is_live() {
+                continue;
+            }
+            let live = seat.live().await;
+            let of_postgres = live.start.lsn().is_some();
+            let is_judged = |map: &TableMap| {
+                !map.key.is_empty() && (!of_postgres || map.source.replica_identity == ReplicaIdentity::Full)
+            };
+            let tables = live.routes.iter().map(|route| &route.map).filter(|map| !is_judged(map));
+            found.extend(tables.map(|map| map.source.name.to_string()));
+        }
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// Returns the tables that the turn closes.

@@ -1,5 +1,6 @@
 //! The steps themselves. Each may be done again.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,7 +16,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::certifying::{millis, now};
-use super::{Turn, hook, refused};
+use super::immediate::immediate;
+use super::{IMMEDIATE, Turn, hook, refused};
 use crate::engine::{NoCopy, Seat, Upstream, with_upstream};
 use crate::status::StreamState;
 
@@ -49,7 +51,8 @@ impl Turn<'_> {
             Step::Park => self.park().await,
             Step::DropFenceTriggers => self.drop_fence_triggers().await,
             Step::Certificate => Ok(Value::Null),
-            Step::FlowBothWays | Step::ConflictReport => Err(not_built(step)),
+            Step::FlowBothWays => self.flow_both_ways().await,
+            Step::ConflictReport => self.conflict_report().await,
             Step::RefuseTurn | Step::RecordAbort | Step::OnAbort | Step::Unfence => {
                 Err(Problem::bug("CT099", "a step that undoes was to be done forwards", step.name()))
             }
@@ -67,9 +70,11 @@ impl Turn<'_> {
     pub(super) async fn arm_feed(&self) -> Result<Value, Problem> {
         let seat = self.conductor.seat(self.direction().armed());
         self.refuse_flowing(seat)?;
+        // Before it runs: what it reads is to tell the row before, too.
+        seat.arbitrate.store(self.is_immediate().await?, Ordering::Relaxed);
         if !seat.is_live() {
             seat.park(StreamState::Armed);
-            self.conductor.seat(self.drained()).read_back.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.conductor.seat(self.drained()).read_back.store(true, Ordering::Relaxed);
             seat.want(NoCopy::Now);
         }
         let began = Instant::now();
@@ -266,7 +271,12 @@ impl Turn<'_> {
         let (closing, opening) = (self.direction().closing(), self.direction().opening());
         let recorded = self.book(closing).newest().await?.filter(|recorded| recorded.turn == id.to_string());
         let mut recorded = recorded.ok_or_else(|| Problem::bug("CT099", "a turn has no record", id.to_string()))?;
-        let opened_at = self.drained_checkpoint().await?;
+        let immediate = immediate(&recorded);
+        if immediate {
+            self.arbitrate().await?;
+        }
+        // Where both sides stay open, nothing stands still that would say where the other one begins.
+        let opened_at = if immediate { None } else { self.drained_checkpoint().await? };
         let blocked = self.blocked_since.map(|since| since.elapsed());
         let detail = json!({
             "at": now(),
@@ -286,6 +296,7 @@ impl Turn<'_> {
                 "closed_at": marker,
                 "opened_at": opened_at,
                 "direction": self.direction(),
+                IMMEDIATE: immediate,
             }),
             recorded,
         };
@@ -318,8 +329,8 @@ impl Turn<'_> {
     async fn park(&self) -> Result<Value, Problem> {
         let (drained, armed) = (self.conductor.seat(self.drained()), self.conductor.seat(self.direction().armed()));
         drained.park(StreamState::Parked);
-        drained.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
-        armed.read_back.store(true, std::sync::atomic::Ordering::Relaxed);
+        drained.read_back.store(true, Ordering::Relaxed);
+        armed.read_back.store(true, Ordering::Relaxed);
         // After a restart in the middle of a turn it may not have run since.
         armed.want(NoCopy::Now);
         let early = self.written_too_early(armed).await?;
@@ -362,7 +373,9 @@ impl Turn<'_> {
 
     /// Refuses to go on where somebody has written to the side that is closed, or to the one that is not open yet.
     async fn refuse_breaches(&self) -> Result<(), Problem> {
-        for stream in [self.drained(), self.direction().armed()] {
+        // What an open side has to carry is no breach.
+        let drained = (!self.is_immediate().await?).then(|| self.drained());
+        for stream in drained.into_iter().chain([self.direction().armed()]) {
             let seat = self.conductor.seat(stream);
             if !seat.is_live() {
                 continue;
@@ -430,9 +443,4 @@ fn not_fenced(writers: &[String]) -> Problem {
         format!("these can still write: {}", writers.join(", ")),
         "stop them, or have them use another role; or take it as it is: --accept CT013",
     )
-}
-
-fn not_built(step: Step) -> Problem {
-    let next = "turn with a fence: leave out --immediate";
-    Problem::definite("CT096", "an immediate turn is not there yet", format!("step {step} cannot be done"), next)
 }

@@ -51,7 +51,7 @@ impl Turn<'_> {
     /// Nothing behind the marker is applied until the turn has happened or is given up.
     async fn stand_at_marker(&self) -> Result<(), Problem> {
         let seat = self.conductor.seat(self.drained());
-        if seat.gate() == Gate::Open {
+        if seat.gate() == Gate::Open && !self.is_immediate().await? {
             seat.set_gate(Gate::Until(self.recorded_marker().await?));
         }
         Ok(())
