@@ -34,7 +34,7 @@ async fn starters_at_the_same_time_make_the_tables_once(standin: &'static Standi
     for done in starters.join_all().await {
         done.unwrap();
     }
-    assert_eq!(target.text(PARTS).await, "common|1 common|2 stream|1 stream|2");
+    assert_eq!(target.text(PARTS).await, "common|1 common|2 common|3 stream|1 stream|2 stream|3");
     assert!(is_installed(target.session(), &target.key.schema, Part::Stream).await.unwrap());
 }
 

@@ -1,6 +1,7 @@
 //! What is written to a real PostgreSQL: who may write, and what is there after every kind of failure.
 
 mod applier;
+mod arbitrated;
 mod checking;
 mod cockroach;
 mod faults;

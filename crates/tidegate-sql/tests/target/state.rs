@@ -25,7 +25,7 @@ async fn starters_at_the_same_time_make_the_tables_once() {
     }
     assert_eq!(
         target.text("SELECT part, version FROM tidegate.schema_version ORDER BY 1, 2").await,
-        "common|1 common|2 stream|1 stream|2"
+        "common|1 common|2 common|3 stream|1 stream|2 stream|3"
     );
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the planner without a server.
 
+mod contests;
 mod fixture;
 mod history;
 mod interpreter;

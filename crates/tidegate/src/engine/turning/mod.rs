@@ -124,7 +124,8 @@ pub async fn run(conductor: &Conductor, taken: &Taken) -> Result<Value, Problem>
     }
     let done = turn.run().await;
     if done.is_err() && turn.may_flow_again().await {
-        // Whatever was held back for the turn flows again.
+        // Whatever was held back for the turn flows again, as it did before.
+        turn.arbitrate_no_more();
         conductor.seat(direction.drained()).set_gate(Gate::Open);
     }
     done

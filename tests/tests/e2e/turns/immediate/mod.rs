@@ -1,5 +1,8 @@
 //! An immediate cutover: both sides are open, of two changes of one row the target's stays, and every such row is told.
 
+mod deaths;
+mod limits;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -160,33 +163,6 @@ fn exactly_the_ten_rows_that_both_sides_changed_are_told_and_both_end_with_the_t
 }
 
 #[test]
-fn a_process_that_is_killed_among_conflicts_tells_each_of_them_once() {
-    let migration = migration("turn_immediate_killed").options(["--batch-transactions-max=1"]);
-    both_open(&migration);
-    let ten = seed(&migration);
-    let recorded = || -> u64 {
-        let count = |database: &Database| database.number("SELECT count(*) FROM tidegate.conflict");
-        count(&migration.source).unsigned_abs() + count(&migration.target).unsigned_abs()
-    };
-    for conflicts in [1, 6, 12] {
-        let mut engine = migration.start();
-        wait_until("some conflicts are recorded", PATIENCE, || {
-            engine.assert_running();
-            recorded() >= conflicts
-        });
-        engine.kill9();
-    }
-    let mut engine = migration.start();
-    assert_eq!(keys(&settled(&migration, &mut engine)), ten);
-    assert_kept(&migration);
-    // The two that were changed once by each side were seen once by each stream.
-    for database in [&migration.source, &migration.target] {
-        assert_eq!(database.number("SELECT count(*) FROM tidegate.conflict WHERE row_key = '{\"id\":\"1\"}'"), 1);
-    }
-    engine.stop();
-}
-
-#[test]
 fn a_row_that_was_changed_and_changed_back_is_the_same_on_both_sides_in_the_end() {
     let migration = migration("turn_immediate_back");
     both_open(&migration);
@@ -261,123 +237,4 @@ fn whatever_both_sides_write_to_the_same_rows_they_are_equal_in_the_end() {
     migration.run("verify", &[]).expect_code(0);
     migration.assert_equal();
     engine.stop();
-}
-
-#[test]
-fn what_the_targets_constraints_refuse_of_the_sources_changes_is_a_conflict() {
-    let migration = Migration::to_cockroach("turn_immediate_keys");
-    let parent = "CREATE TABLE parent (id INT8 PRIMARY KEY, mail TEXT UNIQUE)";
-    let child = "CREATE TABLE child (id INT8 PRIMARY KEY, parent INT8 NOT NULL REFERENCES parent (id)";
-    migration.source.sql(&format!(
-        "{parent}; {child} ON DELETE CASCADE);
-         ALTER TABLE parent REPLICA IDENTITY FULL; ALTER TABLE child REPLICA IDENTITY FULL;
-         INSERT INTO parent SELECT i, 'mail ' || i FROM generate_series(1, 9) AS g (i);
-         INSERT INTO child SELECT i, i FROM generate_series(1, 9) AS g (i)"
-    ));
-    migration.target.sql(&format!("{parent}; {child})"));
-    both_open(&migration);
-    // Nobody else: the cascade removes the parent first, and a value is freed and taken in one transaction.
-    migration.source.sql("DELETE FROM parent WHERE id = 1");
-    migration.source.sql(
-        "BEGIN; UPDATE parent SET mail = 'x' WHERE id = 2; UPDATE parent SET mail = 'mail 2' WHERE id = 3; COMMIT",
-    );
-    migration.target.sql(
-        "BEGIN; UPDATE parent SET mail = 'y' WHERE id = 4; UPDATE parent SET mail = 'mail 4' WHERE id = 5; COMMIT",
-    );
-    // Of both: a child of a parent that goes, a child of one that has gone, a value that both take.
-    migration.source.sql("DELETE FROM parent WHERE id = 6");
-    migration.target.sql("INSERT INTO child VALUES (60, 6)");
-    migration.source.sql("INSERT INTO child VALUES (70, 7)");
-    migration.target.sql("BEGIN; DELETE FROM child WHERE id = 7; DELETE FROM parent WHERE id = 7; COMMIT");
-    migration.source.sql("INSERT INTO parent VALUES (80, 'same')");
-    let mut engine = migration.start();
-    let told = settled(&migration, &mut engine);
-    let known: BTreeSet<String> = ["public.parent 6", "public.child 70"].map(str::to_owned).into();
-    assert_eq!(keys(&told), known, "{told:#?}");
-    assert_eq!(migration.target.sql("SELECT count(*) FROM parent WHERE mail IN ('x', 'y', 'same')"), "3");
-    assert_eq!(migration.target.sql("SELECT count(*) FROM child WHERE id IN (6, 60)"), "1");
-    migration.assert_equal();
-    engine.stop();
-}
-
-/// Has the process die at a point of the turn, asks for the same turn again, and lets both sides change a row then.
-fn dies_at(at: &str) {
-    let migration = migration("turn_immediate_dies");
-    let dying = migration.again().environment("TIDEGATE_CRASH_AT", at);
-    let mut engine = dying.start_streaming();
-    let mut asking = dying.begin("cutover", &IMMEDIATE);
-    wait_until(&format!("the engine dies at {at}"), PATIENCE, || engine.ended().is_some());
-    asking.kill9();
-    let mut engine = migration.start_flowing();
-    if migration.run("cutover", &IMMEDIATE).code != Some(0) {
-        // It was undone, and nothing of it is left.
-        migration.run("cutover", &IMMEDIATE).expect_code(0);
-    }
-    both_stream(&migration, &mut engine);
-    engine.kill9();
-    migration.source.sql("UPDATE item SET name = 'source' WHERE id = 1");
-    migration.target.sql("UPDATE item SET name = 'target' WHERE id = 1");
-    let mut engine = migration.start();
-    let told = settled(&migration, &mut engine);
-    assert_eq!(keys(&told), BTreeSet::from(["public.item 1".to_owned()]), "after {at}");
-    migration.assert_equal();
-    engine.stop();
-}
-
-#[test]
-fn a_process_that_dies_before_the_other_side_is_open_leaves_a_turn_that_can_be_made() {
-    ["arm_feed:inside", "verify_rounds:done", "record_turning:after", "turn:before"].iter().for_each(|at| dies_at(at));
-}
-
-#[test]
-fn a_process_that_dies_once_both_sides_are_open_judges_changes_when_it_comes_back() {
-    [
-        "turn:inside",
-        "turn:after",
-        "flow_both_ways:before",
-        "flow_both_ways:after",
-        "follow:before",
-        "conflict_report:after",
-    ]
-    .iter()
-    .for_each(|at| dies_at(at));
-}
-
-#[test]
-fn what_cannot_be_judged_is_refused_beforehand() {
-    let migration = super::turning("turn_immediate_refused");
-    let engine = migration.start_streaming();
-    let loud = migration.run("cutover", &["--yes", "--immediate"]).expect_code(1);
-    assert!(loud.says("CT021") && loud.says("CT024"), "{}", loud.stderr);
-    let refused = migration.run("cutover", &IMMEDIATE).expect_code(1);
-    assert!(refused.says("CT024") && refused.says("public.item"), "{}", refused.stderr);
-    assert_eq!(migration.status()["phase"], "initial");
-    // Nothing of it stays: a turn with a fence goes as ever.
-    migration.run("cutover", &["--yes"]).expect_code(0);
-    let refused = migration.run("failback", &IMMEDIATE).expect_code(1);
-    assert!(refused.says("CT023"), "{}", refused.stderr);
-    engine.stop();
-}
-
-#[test]
-fn while_both_sides_are_open_nothing_turns_and_finish_ends_it() {
-    let migration = migration("turn_immediate_ends");
-    let mut engine = migration.start_streaming();
-    migration.run("cutover", &IMMEDIATE).expect_code(0);
-    both_stream(&migration, &mut engine);
-    let refused = migration.run("failback", &["--yes"]).expect_code(1);
-    assert!(refused.says("CT025"), "{}", refused.stderr);
-    migration.source.sql("UPDATE item SET name = 'from the source' WHERE id = 7");
-    migration.target.sql("UPDATE item SET name = 'from the target' WHERE id = 8");
-    migration.run("finish", &["--yes"]).expect_code(0);
-    engine.wait(PATIENCE).expect_code(0);
-    migration.assert_equal();
-    assert_eq!(conflict_tables(&migration), 0);
-}
-
-fn conflict_tables(migration: &Migration) -> i64 {
-    [&migration.source, &migration.target]
-        .map(|database| database.number("SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'conflict'"))
-        .iter()
-        .sum()
 }

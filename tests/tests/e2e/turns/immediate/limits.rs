@@ -1,0 +1,84 @@
+//! What an immediate cutover refuses, what constraints do to it, and how it ends.
+
+use std::collections::BTreeSet;
+
+use tidegate_testkit::Migration;
+use tidegate_testkit::wait::PATIENCE;
+
+use super::{IMMEDIATE, both_open, both_stream, keys, migration, settled};
+
+#[test]
+fn what_the_targets_constraints_refuse_of_the_sources_changes_is_a_conflict() {
+    let migration = Migration::to_cockroach("turn_immediate_keys");
+    let parent = "CREATE TABLE parent (id INT8 PRIMARY KEY, mail TEXT UNIQUE)";
+    let child = "CREATE TABLE child (id INT8 PRIMARY KEY, parent INT8 NOT NULL REFERENCES parent (id)";
+    migration.source.sql(&format!(
+        "{parent}; {child} ON DELETE CASCADE);
+         ALTER TABLE parent REPLICA IDENTITY FULL; ALTER TABLE child REPLICA IDENTITY FULL;
+         INSERT INTO parent SELECT i, 'mail ' || i FROM generate_series(1, 9) AS g (i);
+         INSERT INTO child SELECT i, i FROM generate_series(1, 9) AS g (i)"
+    ));
+    migration.target.sql(&format!("{parent}; {child})"));
+    both_open(&migration);
+    // Nobody else: the cascade removes the parent first, and a value is freed and taken in one transaction.
+    migration.source.sql("DELETE FROM parent WHERE id = 1");
+    migration.source.sql(
+        "BEGIN; UPDATE parent SET mail = 'x' WHERE id = 2; UPDATE parent SET mail = 'mail 2' WHERE id = 3; COMMIT",
+    );
+    migration.target.sql(
+        "BEGIN; UPDATE parent SET mail = 'y' WHERE id = 4; UPDATE parent SET mail = 'mail 4' WHERE id = 5; COMMIT",
+    );
+    // Of both: a child of a parent that goes, a child of one that has gone, a value that both take.
+    migration.source.sql("DELETE FROM parent WHERE id = 6");
+    migration.target.sql("INSERT INTO child VALUES (60, 6)");
+    migration.source.sql("INSERT INTO child VALUES (70, 7)");
+    migration.target.sql("BEGIN; DELETE FROM child WHERE id = 7; DELETE FROM parent WHERE id = 7; COMMIT");
+    migration.source.sql("INSERT INTO parent VALUES (80, 'same')");
+    let mut engine = migration.start();
+    let told = settled(&migration, &mut engine);
+    let known: BTreeSet<String> = ["public.parent 6", "public.child 70"].map(str::to_owned).into();
+    assert_eq!(keys(&told), known, "{told:#?}");
+    assert_eq!(migration.target.sql("SELECT count(*) FROM parent WHERE mail IN ('x', 'y', 'same')"), "3");
+    assert_eq!(migration.target.sql("SELECT count(*) FROM child WHERE id IN (6, 60)"), "1");
+    migration.assert_equal();
+    engine.stop();
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused_beforehand() {
+    let migration = super::super::turning("turn_immediate_refused");
+    let engine = migration.start_streaming();
+    let loud = migration.run("cutover", &["--yes", "--immediate"]).expect_code(1);
+    assert!(loud.says("CT021") && loud.says("CT024"), "{}", loud.stderr);
+    let refused = migration.run("cutover", &IMMEDIATE).expect_code(1);
+    assert!(refused.says("CT024") && refused.says("public.item"), "{}", refused.stderr);
+    assert_eq!(migration.status()["phase"], "initial");
+    // Nothing of it stays: a turn with a fence goes as ever.
+    migration.run("cutover", &["--yes"]).expect_code(0);
+    let refused = migration.run("failback", &IMMEDIATE).expect_code(1);
+    assert!(refused.says("CT023"), "{}", refused.stderr);
+    engine.stop();
+}
+
+#[test]
+fn while_both_sides_are_open_nothing_turns_and_finish_ends_it() {
+    let migration = migration("turn_immediate_ends");
+    let mut engine = migration.start_streaming();
+    migration.run("cutover", &IMMEDIATE).expect_code(0);
+    both_stream(&migration, &mut engine);
+    let refused = migration.run("failback", &["--yes"]).expect_code(1);
+    assert!(refused.says("CT025"), "{}", refused.stderr);
+    migration.source.sql("UPDATE item SET name = 'from the source' WHERE id = 7");
+    migration.target.sql("UPDATE item SET name = 'from the target' WHERE id = 8");
+    migration.run("finish", &["--yes"]).expect_code(0);
+    engine.wait(PATIENCE).expect_code(0);
+    migration.assert_equal();
+    assert_eq!(conflict_tables(&migration), 0);
+}
+
+fn conflict_tables(migration: &Migration) -> i64 {
+    [&migration.source, &migration.target]
+        .map(|database| database.number("SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'conflict'"))
+        .iter()
+        .sum()
+}
