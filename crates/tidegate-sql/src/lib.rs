@@ -6,6 +6,7 @@
 //! - [`catalog`]: the target's tables, and the map from the source's to them. [`check`]: what is wrong with them.
 //! - [`triggers`]: putting aside what changes rows of the target by itself.
 //! - [`requests`]: what commands want from the owner of a stream. [`snapshot`]: a view of the target at its checkpoint.
+//! - [`comparisons`]: what a comparison has found so far. [`conflicts`]: rows that both sides changed while both were open.
 //! - [`fence`]: keeping everybody but the applier from writing. [`sequences`]: their values after a turn.
 //! - [`repair`]: making rows of the target what a comparison found at the source.
 //! - [`finish`]: removing what was made.
@@ -14,6 +15,7 @@
 pub mod applier;
 pub mod catalog;
 pub mod check;
+pub mod comparisons;
 pub mod conflicts;
 pub mod copy;
 pub mod dialect;

@@ -36,13 +36,12 @@ impl<'a> RequestServer<'a> {
         Ok(server)
     }
 
-    /// Takes the requests that nobody has taken, oldest first, with what an earlier owner last said of each. Takes none if
-    /// the stream is another owner's.
-    pub async fn claim(&self) -> Result<Vec<(Request, Option<Value>)>, Problem> {
+    /// Takes the requests that nobody has taken, oldest first. Takes none if the stream is another owner's.
+    pub async fn claim(&self) -> Result<Vec<Request>, Problem> {
         let sql = format!(
             "WITH mine AS (UPDATE {} SET state = 'running', updated_at = clock_timestamp() \
-             WHERE {} AND state = 'asked' AND {} RETURNING id, kind, arguments, progress, created_at) \
-             SELECT id, kind, arguments::text, progress::text FROM mine ORDER BY created_at",
+             WHERE {} AND state = 'asked' AND {} RETURNING id, kind, arguments, created_at) \
+             SELECT id, kind, arguments::text FROM mine ORDER BY created_at",
             self.lease.key.table("request"),
             self.lease.key.condition(),
             self.owned(),
@@ -51,12 +50,11 @@ impl<'a> RequestServer<'a> {
         let rows =
             retry::collided(|| async { self.client.query(&sql, &[]).await.map_err(failed("look for requests")) });
         let rows = rows.await?;
-        let json = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
-        let claimed = |row: &tokio_postgres::Row| {
-            let request = Request { id: row.get(0), kind: row.get(1), arguments: json(row.get(2)) };
-            (request, row.get::<_, Option<&str>>(3).map(json))
-        };
-        Ok(rows.iter().map(claimed).collect())
+        let arguments = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+        Ok(rows
+            .iter()
+            .map(|row| Request { id: row.get(0), kind: row.get(1), arguments: arguments(row.get(2)) })
+            .collect())
     }
 
     /// Says how far a request is.
@@ -105,8 +103,6 @@ impl<'a> RequestServer<'a> {
 pub struct Taken {
     /// What is asked.
     pub request: Request,
-    /// What an earlier owner last said of it, that did not come to an end with it.
-    pub before: Option<Value>,
     progress: watch::Sender<Option<Value>>,
     answer: oneshot::Sender<Value>,
 }
@@ -144,9 +140,9 @@ struct Doing {
 }
 
 impl Doing {
-    fn begin((request, before): (Request, Option<Value>)) -> (Taken, Doing) {
+    fn begin(request: Request) -> (Taken, Doing) {
         let (id, (progress, seen), (answer, answered)) = (request.id.clone(), watch::channel(None), oneshot::channel());
-        (Taken { request, before, progress, answer }, Doing { id, progress: seen, answer: answered })
+        (Taken { request, progress, answer }, Doing { id, progress: seen, answer: answered })
     }
 }
 
@@ -180,13 +176,13 @@ async fn serve_over_one_session(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for claimed in server.claim().await? {
+        for request in server.claim().await? {
             // It was taken over an earlier session, and goes on.
-            if doing.iter().any(|known| known.id == claimed.0.id) {
+            if doing.iter().any(|known| known.id == request.id) {
                 continue;
             }
-            debug!(id = %claimed.0.id, kind = %claimed.0.kind, "request taken");
-            let (taken, begun) = Doing::begin(claimed);
+            debug!(id = %request.id, kind = %request.kind, "request taken");
+            let (taken, begun) = Doing::begin(request);
             doing.push(begun);
             // Without doers it is dropped, and answered as such below.
             let _ = doers.send(taken).await;

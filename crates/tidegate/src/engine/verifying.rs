@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidegate_connect::{Session, Settings};
 use tidegate_model::{Class, Problem, TableFilter, TableMap, TableName};
+use tidegate_sql::comparisons::{self, Compared};
 use tidegate_sql::requests::Taken;
+use tidegate_sql::state::Lease;
 use tidegate_verify::{Equality, Key, Options, Report, TableReport, TouchedKeys, Verdict, compare_keys, compare_table};
 use tracing::{info, warn};
 
@@ -76,17 +79,24 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
         return Ok(serde_json::to_value(Report::new(reports, sequences).weakly()).expect("a report is plain data"));
     }
     let mut comparison = Comparison::new(Fencing::new(&conductor.migration, seat)?, wishes.options());
-    let (mut known, mut reports) = (found_equal_before(taken), Vec::new());
+    let mut record = Record {
+        settings: comparison.fencing().written().clone(),
+        session: None,
+        role: conductor.migration.name.application_name("verify"),
+        lease: live.lease.clone(),
+        request: &taken.request.id,
+    };
+    let (mut known, mut reports) = (record.found_equal().await?, Vec::new());
     for (number, table) in tables.iter().enumerate() {
         let name = table.source.name.to_string();
         if let Some(place) = known.iter().position(|report| report.name == name) {
             reports.push(known.swap_remove(place));
             continue;
         }
-        let equal: Vec<&TableReport> =
-            reports.iter().chain(&known).filter(|report| report.verdict == Verdict::Equal).collect();
-        taken.progress(json!({ "table": name, "number": number + 1, "of": tables.len(), "equal": equal }));
-        reports.push(comparison.table(table).await?);
+        taken.progress(json!({ "table": name, "number": number + 1, "of": tables.len() }));
+        let report = comparison.table(table).await?;
+        record.note(&report).await;
+        reports.push(report);
     }
     if wishes.repair {
         repairing::repair(&mut comparison, &tables, &mut reports, |said| taken.progress(json!({ "said": said })))
@@ -98,11 +108,44 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
     Ok(serde_json::to_value(report).expect("a report is plain data"))
 }
 
-/// Returns what an owner that is gone had found of the same comparison. Only tables that were equal: what differed is
-/// looked at again.
-fn found_equal_before(taken: &Taken) -> Vec<TableReport> {
-    let equal = taken.before.as_ref().map(|before| before["equal"].clone());
-    equal.and_then(|equal| serde_json::from_value(equal).ok()).unwrap_or_default()
+/// What is written down of a comparison, for whoever takes it up again.
+struct Record<'a> {
+    settings: Settings,
+    session: Option<Session>,
+    role: String,
+    lease: Lease,
+    request: &'a str,
+}
+
+impl Record<'_> {
+    /// Returns what an owner that is gone had found. Only tables that were equal: what differed is looked at again.
+    async fn found_equal(&mut self) -> Result<Vec<TableReport>, Problem> {
+        let session = Session::connect(&self.settings, &self.role).await?;
+        let found = comparisons::found_equal(&session, &self.lease, self.request).await?;
+        self.session = Some(session);
+        Ok(found.into_iter().filter_map(|report| serde_json::from_value(report).ok()).collect())
+    }
+
+    /// Writes down what was found of a table. Where that fails the table is compared again if the process dies, no more.
+    async fn note(&mut self, report: &TableReport) {
+        if let Err(problem) = self.try_note(report).await {
+            warn!(error = %problem.why, table = report.name, "what was found of a table is not written down");
+            self.session = None;
+        }
+    }
+
+    async fn try_note(&mut self, report: &TableReport) -> Result<(), Problem> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::connect(&self.settings, &self.role).await?,
+        };
+        let TableReport { name, position, verdict, .. } = report;
+        let json = serde_json::to_value(report).expect("a report is plain data");
+        let compared = Compared { table: name, position, verdict: verdict.as_str(), report: json };
+        comparisons::record(&session, &self.lease, self.request, &compared).await?;
+        self.session = Some(session);
+        Ok(())
+    }
 }
 
 /// Which rows of a table are compared.

@@ -76,11 +76,11 @@ fn without_an_owner_the_command_runs_the_stream_itself() {
 
 #[test]
 fn what_was_found_equal_is_not_read_again_by_the_next_owner() {
-    let migration = Migration::new("verify_resume");
+    let migration = Migration::to_cockroach("verify_resume");
     prepare(&migration);
     let mut engine = migration.start_streaming();
     let mut verifying = migration.begin("verify", &["--json", "--rate", "500"]);
-    let position = || migration.target.sql("SELECT progress->'equal'->0->>'position' FROM tidegate.request");
+    let position = || migration.target.sql("SELECT position FROM tidegate.verify_run ORDER BY source_table LIMIT 1");
     wait_until("the first table is found equal", PATIENCE, || !position().is_empty());
     let first = position();
     engine.kill9();
