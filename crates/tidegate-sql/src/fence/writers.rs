@@ -9,7 +9,8 @@ use super::Blocker;
 use super::members::members;
 use super::problem::failed;
 
-/// Whoever holds a lock that a fence's would wait for, on one of the tables. We ourselves are not asked about.
+/// Whoever holds a lock that a fence's would wait for, on one of the tables. We ourselves are not asked about. Of other
+/// roles' sessions a role without `pg_read_all_stats` sees neither since when nor what they do.
 const QUERY: &str = "
 WITH locked AS (
     SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks l
@@ -18,7 +19,7 @@ WITH locked AS (
       ON wanted.schema = n.nspname AND wanted.name = c.relname
     WHERE l.locktype = 'relation' AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))
-SELECT a.pid, extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8,
+SELECT a.pid, coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start)), 0)::float8,
        coalesce(a.state, a.backend_type, ''), coalesce(left(a.query, 200), ''), coalesce(a.application_name, ''),
        coalesce(a.usename::text, ''), coalesce(a.backend_type, '') = 'autovacuum worker'
 FROM pg_catalog.pg_stat_activity a

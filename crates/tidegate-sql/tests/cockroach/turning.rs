@@ -17,6 +17,7 @@ use crate::support::{LIMIT, Target, on_both_servers, settings};
 
 on_both_servers!(
     writing_is_revoked_and_given_back,
+    a_privilege_that_our_role_cannot_revoke_is_told,
     a_fence_given_up_is_not_put_up_again,
     sequences_are_moved_on,
     a_turn_is_one_write,
@@ -102,6 +103,25 @@ async fn writing_is_revoked_and_given_back(standin: &Standin) {
     }
     assert_eq!(told(&target, &app, "INSERT INTO orders VALUES (1)").await, "");
     assert_eq!(grants(&target).await, before);
+}
+
+/// Where it fails no fence stands; where nothing was revoked, whoever can still write is named.
+async fn a_privilege_that_our_role_cannot_revoke_is_told(standin: &Standin) {
+    let (target, app) = with_application(standin).await;
+    let (schema, applier) = (&target.key.schema, format!("{app}_applier"));
+    for sql in [
+        format!("CREATE USER {applier}"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE orders, owned TO {applier}"),
+        format!("GRANT USAGE ON SCHEMA {schema} TO {applier}"),
+        format!("GRANT ALL ON TABLE {schema}.fence, {schema}.fence_grant, {schema}.migration TO {applier}"),
+    ] {
+        target.sql(&sql).await;
+    }
+    let as_applier = settings(&target.url.replacen("root@", &format!("{applier}@"), 1));
+    if let Ok((_, unrevoked)) = put_up_by_revoke(&as_applier, schema, &order(&target, "a"), &mut |_| {}).await {
+        assert!(unrevoked.contains(&Unrevoked { role: app.clone(), why: Why::Granted }), "{unrevoked:?}");
+        assert_eq!(told(&target, &app, "INSERT INTO orders VALUES (1)").await, "");
+    }
 }
 
 async fn a_fence_given_up_is_not_put_up_again(standin: &Standin) {

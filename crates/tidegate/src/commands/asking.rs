@@ -35,11 +35,6 @@ pub async fn flowing(migration: &Migration, ends: &Ends) -> Result<Stream, Failu
     }
 }
 
-/// Tells whether a turn has begun that has not ended.
-pub async fn unfinished_turn(migration: &Migration, ends: &Ends) -> Result<bool, Problem> {
-    engine::unfinished_turn(migration, ends).await.map(|direction| direction.is_some())
-}
-
 /// Asks whoever sits there, who goes ahead by typing the word.
 pub fn confirmed(word: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {

@@ -5,7 +5,9 @@ use tidegate_model::{Class, Finding, Problem, Severity, Stream};
 
 use crate::cli::{CheckArgs, Direction};
 use crate::config::{Migration, PipelineOptions};
-use crate::engine::{Before, Ends, Flow, NoCopy, Preflight, Upstream, Verdict, Wishes, preflight, with_upstream};
+use crate::engine::{
+    Before, Ends, Flow, NoCopy, Preflight, Upstream, Verdict, Wishes, known, preflight, with_upstream,
+};
 use crate::output::{Exit, Failure, print_findings, print_json};
 
 #[derive(Serialize)]
@@ -57,7 +59,8 @@ async fn look_upstream<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishe
     let before = Before::read(flow).await?;
     let mut preflight = preflight(flow, upstream, &before, wishes).await?;
     // What would make `migrate` refuse to start is a finding here, unless it is one already.
-    let refusals = [upstream.verify(&before, wishes).await, before.verify(flow.migration, wishes)];
+    let known = known(flow, upstream, wishes).await.map(drop);
+    let refusals = [known, before.verify(flow.migration, wishes)];
     for problem in refusals.into_iter().filter_map(Result::err) {
         if preflight.findings.iter().any(|finding| finding.what == problem.what) {
             continue;

@@ -10,7 +10,7 @@ use tidegate_sql::requests::{self, Request, TURN};
 use super::asking;
 use crate::cli::{Fence, TurnArgs};
 use crate::config::{Migration, PipelineOptions};
-use crate::engine::{Ends, Flow, TurnRequest, abort_turn, turn_standing};
+use crate::engine::{Ends, Flow, TurnRequest, abort_turn, turn_standing, unfinished_turn};
 use crate::output::{Exit, Failure, print_json};
 
 pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> {
@@ -20,7 +20,7 @@ pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> 
         return abort(&args, &migration, direction, &policy).await;
     }
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
-    asking::flowing(&migration, &ends).await?;
+    let flowing = asking::flowing(&migration, &ends).await?;
     let flow = Flow { migration: &migration, ends: &ends, stream: direction.drained() };
     let asked_by = std::env::var("USER").ok();
     let (is_turned, now) = turn_standing(&migration, &ends, direction).await.map_err(Failure::unknown)?;
@@ -28,7 +28,14 @@ pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> 
         let (policy, asked_by, asked_at) = (policy.clone(), asked_by.clone(), Some(now));
         TurnRequest { direction, policy, plan_only, asked_at, asked_by }
     };
-    let unfinished = asking::unfinished_turn(&migration, &ends).await.map_err(Failure::unknown)?;
+    let under_way = unfinished_turn(&migration, &ends).await.map_err(Failure::unknown)?;
+    if let Some(other) = under_way.filter(|under_way| *under_way != direction) {
+        return Err(Failure::refused(goes_on(other)));
+    }
+    let unfinished = under_way.is_some();
+    if flowing != direction.drained() && !unfinished && !is_turned {
+        return Err(Failure::refused(not_that_way(direction)));
+    }
     // Asked again for what is done, it shows the certificate again.
     if !unfinished && (!is_turned || args.plan_only) {
         let plan = ask(flow, &request(true, now), &args, |_| {}).await?;
@@ -128,6 +135,16 @@ fn policy(args: &TurnArgs) -> Result<Policy, Problem> {
         accept,
         ..Policy::default()
     })
+}
+
+fn not_that_way(direction: Direction) -> Problem {
+    let closing = direction.closing();
+    Problem::definite(
+        "CT002",
+        format!("{direction} does not fit the state of the migration"),
+        format!("it closes the {closing}, which is not open"),
+        "see tidegate status; cutover opens the target, failback the source again",
+    )
 }
 
 fn goes_on(direction: Direction) -> Problem {

@@ -259,16 +259,17 @@ impl<'a> Fencing<'a> {
         if self.seat.gate() != Gate::Open {
             return Ok(());
         }
-        let goal = match source {
-            Some(taker) => taker.mark().await?,
-            None => live.handle.progress().borrow().received.clone(),
-        };
-        let reached = live.handle.applied(&goal);
+        if let Some(taker) = source {
+            live.handle.received(&taker.mark().await?).await?;
+        }
+        // Nobody waits for the checkpoint of an idle stream.
+        let Some(last) = live.handle.queue().await?.pending.pop() else { return Ok(()) };
+        let reached = live.handle.applied(&last.position);
         tokio::pin!(reached);
         if let Ok(reached) = timeout(HOLD_MAX, &mut reached).await {
             return reached;
         }
-        info!(until = %goal, stream = %self.seat.stream, "the stream is behind: a fence is taken once it is there");
+        info!(until = %last.position, stream = %self.seat.stream, "the stream is behind: a fence is taken once it is there");
         reached.await
     }
 

@@ -68,6 +68,8 @@ pub use upstream::Upstream;
 pub use verifying::VerifyWishes;
 pub use way_back::told;
 
+/// How often it is looked again whether source and target fit together, before it is said that they do not.
+const LOOKS_MAX: u32 = 5;
 /// How long the target may take to note that its owner has stopped, and why.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -342,10 +344,23 @@ struct Ready {
     preflight: Preflight,
 }
 
+/// Reads what both databases know of a stream, and refuses what does not fit. Read while the stream runs, the two are
+/// of different moments: the source may have let go of what the target had not noted yet. So a refusal is looked at again.
+pub async fn known<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<Before, Problem> {
+    let mut looks = 1;
+    loop {
+        let before = Before::read(flow).await?;
+        match upstream.verify(&before, wishes).await {
+            Ok(()) => return Ok(before),
+            Err(_) if looks < LOOKS_MAX => looks += 1,
+            Err(problem) => return Err(problem),
+        }
+    }
+}
+
 /// Finds every reason not to start. Writes nothing.
 async fn ready<U: Upstream>(flow: Flow<'_>, upstream: &U, wishes: &Wishes) -> Result<Ready, Failure> {
-    let before = Before::read(flow).await.map_err(Failure::at_start)?;
-    upstream.verify(&before, wishes).await.map_err(Failure::at_start)?;
+    let before = known(flow, upstream, wishes).await.map_err(Failure::at_start)?;
     before.verify(flow.migration, wishes).map_err(Failure::at_start)?;
     let preflight = preflight(flow, upstream, &before, wishes).await.map_err(Failure::at_start)?;
     preflight.pass(&flow.migration.name)?;

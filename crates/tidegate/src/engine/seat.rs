@@ -156,6 +156,11 @@ impl Seat {
         self.gate.borrow().clone()
     }
 
+    /// Returns whether the stream is to apply whatever it reads.
+    pub fn flows(&self) -> bool {
+        self.gate() == Gate::Open && self.wanted.borrow().is_some()
+    }
+
     /// Says how far the stream may go from now on.
     pub fn set_gate(&self, gate: Gate) {
         self.gate.send_replace(gate.clone());
@@ -181,6 +186,11 @@ impl Seat {
     pub fn note_failed(&self, problem: &Problem) {
         self.wanted.send_replace(None);
         self.failed.send_replace(Some(format!("[{}] {}: {}", problem.code, problem.what, problem.why)));
+    }
+
+    /// Whatever ended it before is looked at anew.
+    pub fn forget_failure(&self) {
+        self.failed.send_replace(None);
     }
 
     /// Returns why the stream that was to be armed ended, if it did.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_connect::{Session, Settings};
-use tidegate_model::{Class, Problem, TableFilter, TableMap, TableName};
+use tidegate_model::{Class, Problem, Stream, TableFilter, TableMap, TableName};
 use tidegate_sql::comparisons::{self, Compared};
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::Lease;
@@ -59,6 +59,7 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
     let wishes: VerifyWishes = serde_json::from_value(taken.request.arguments.clone()).map_err(|error| {
         Problem::definite("ST015", "a comparison that cannot be read", error.to_string(), "ask with a matching program")
     })?;
+    may_compare(conductor, seat, &wishes)?;
     let filter = TableFilter::new(&wishes.tables, &[], &conductor.migration.state_schema)?;
     // Whoever compares without a fence need not wait for a stream that has much to catch up with.
     let live = if wishes.weak { seat.live().await } else { seat.caught_up().await };
@@ -241,6 +242,27 @@ impl<'a> Comparison<'a> {
             }
         }
     }
+}
+
+/// Refuses what would take rows of an open side for damage. Called with the baton, so that nothing turns meanwhile.
+fn may_compare(conductor: &Conductor, seat: &Seat, wishes: &VerifyWishes) -> Result<(), Problem> {
+    let stream = seat.stream;
+    if !seat.flows() {
+        let why =
+            "a turn has closed its source, or is about to: what applications write at the other side is no damage";
+        let what = format!("the {stream} stream does not flow, so there is nothing to compare");
+        return Err(Problem::definite("VF012", what, why, "ask again: the stream that flows now is then compared"));
+    }
+    let other = if stream == Stream::Forward { Stream::Reverse } else { Stream::Forward };
+    if wishes.repair && conductor.seat(other).flows() {
+        return Err(Problem::definite(
+            "VF012",
+            "nothing is repaired while both sides are open",
+            "a row that differs may be one that the other side has just written",
+            "compare without --repair; stop the writers of one side and drain before you mend a row",
+        ));
+    }
+    Ok(())
 }
 
 fn no_table() -> Problem {

@@ -29,6 +29,8 @@ fn cutover_and_failback_close_one_side_and_open_the_other() {
     let migration = turning("turn_round");
     let mut engine = migration.start_streaming();
     migration.source.sql("UPDATE item SET name = 'before' WHERE id <= 10");
+    let early = migration.run("failback", &["--yes"]).expect_code(1);
+    assert!(early.says("CT002"), "{}", early.stderr);
     let plan = migration.run("cutover", &["--plan-only"]).expect_code(0);
     assert!(plan.says("open the target"), "{}", plan.stdout);
     let turned = migration.run("cutover", &["--yes"]).expect_code(0);

@@ -37,6 +37,15 @@ SELECT m.rolname::STRING FROM pg_catalog.pg_auth_members AS a
 JOIN pg_catalog.pg_roles AS r ON r.oid = a.roleid JOIN pg_catalog.pg_roles AS m ON m.oid = a.member
 WHERE r.rolname = 'admin' ORDER BY 1";
 
+/// Whoever may write, whatever it is by. A role does not see every grant of others, nor may it revoke each.
+const WRITERS: &str = "
+SELECT DISTINCT r.rolname::STRING FROM pg_catalog.pg_roles AS r
+CROSS JOIN pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN (SELECT unnest($1::STRING[]) AS table_schema, unnest($2::STRING[]) AS table_name) AS w
+  ON n.nspname = w.table_schema AND c.relname = w.table_name
+WHERE r.rolname <> current_user AND has_table_privilege(r.rolname, c.oid, 'INSERT, UPDATE, DELETE')
+ORDER BY 1";
+
 pub(super) async fn revoke(session: &Session, schema: &StateSchema, order: &FenceOrder) -> Result<(), Problem> {
     let owners = owners(session, &order.tables).await?;
     let owns = |grant: &Grant| owners.contains(&(grant.table.clone(), grant.grantee.clone()));
@@ -114,6 +123,18 @@ pub(super) async fn unrevoked(session: &Session, tables: &[TableName]) -> Result
         }
     }
     Ok(unrevoked)
+}
+
+/// Returns the roles that a revoke has not reached, with those that it cannot.
+pub(super) async fn still_writing(session: &Session, tables: &[TableName]) -> Result<Vec<Unrevoked>, Problem> {
+    let mut found = unrevoked(session, tables).await?;
+    for row in query(session, WRITERS, tables, "read who can still write").await? {
+        let role: String = row.get(0);
+        if !found.iter().any(|known| known.role == role) {
+            found.push(Unrevoked { role, why: Why::Granted });
+        }
+    }
+    Ok(found)
 }
 
 fn administrator(role: String) -> Unrevoked {

@@ -36,6 +36,8 @@ pub enum Why {
     Administrator,
     /// CockroachDB: it owns one of the tables, which no revoke changes. Another owner would be needed.
     Owner,
+    /// CockroachDB: it has a privilege that our role could not see, or not revoke.
+    Granted,
     /// PostgreSQL: it may do what our own role may, or is a member of `pg_write_all_data`.
     Member,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Unrevoked {
         let why = match self.why {
             Why::Administrator => "is an administrator",
             Why::Owner => "owns a table",
+            Why::Granted => "keeps its privileges, which the role of the applier cannot revoke: let it own the tables",
             Why::Member => "is a member of a role that may write",
         };
         write!(f, "\"{}\" {why}", self.role)
@@ -78,7 +81,7 @@ pub async fn put_up_by_revoke(
     if session.is_cockroach() {
         cockroach::revoke(&session, schema, order).await?;
         let tables = order.tables.clone();
-        return Ok((Fenced { blocked_since, tables }, unrevoked(&session, &order.tables).await?));
+        return Ok((Fenced { blocked_since, tables }, cockroach::still_writing(&session, &order.tables).await?));
     }
     let tables = postgres::revoke(&session, schema, order).await?;
     super::barrier(settings, order, on_wait).await?;

@@ -124,7 +124,7 @@ pub(super) async fn unrevoked(session: &Session) -> Result<Vec<Unrevoked>, Probl
         SELECT r.rolname::text, r.rolsuper FROM pg_catalog.pg_roles r
         WHERE r.rolcanlogin AND r.rolname <> current_user
           AND (r.rolsuper OR pg_catalog.pg_has_role(r.oid, (SELECT oid FROM pg_catalog.pg_roles
-               WHERE rolname = current_user), 'USAGE') OR pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'USAGE'))
+               WHERE rolname = current_user), 'MEMBER') OR pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER'))
         ORDER BY 1";
     let rows = session.query(sql, &[]).await.map_err(failed("read who can still write"))?;
     let role = |row: &tokio_postgres::Row| Unrevoked {

@@ -93,6 +93,10 @@ impl Turn<'_> {
     /// Returns whether the drained stream may flow again: its source is open, and is known to stay so.
     pub(super) async fn may_flow_again(&self) -> bool {
         let Ok(observed) = self.observe_sides().await else { return false };
+        if observed.both_open() {
+            // Nothing was held back, and both go on judging what they write.
+            return false;
+        }
         let Some(closing) = observed.closing().says() else { return false };
         let is_open = closing.phase.open() == Some(self.direction().closing());
         let may_have_turned = match observed.opening().says() {

@@ -183,6 +183,8 @@ impl<'a> Turn<'a> {
     }
 
     async fn plan(&self) -> Result<Plan, Problem> {
+        // What was in its way may have been mended since; arming it tells.
+        self.conductor.seat(self.direction().armed()).forget_failure();
         let observed = self.observe_all().await?;
         plan(&observed, self.policy()).map_err(refused)
     }
@@ -192,6 +194,11 @@ impl<'a> Turn<'a> {
         let mut ours: Option<TurnId> = None;
         loop {
             let observed = self.observe_sides().await?;
+            if let Some(other) = Direction::under_way(&observed.source, &observed.target)
+                && other != self.direction()
+            {
+                return Err(other_under_way(other));
+            }
             match resume(&observed) {
                 Next::Nothing => match ours {
                     Some(id) if generation(&observed) >= id.to => return self.certified(id).await,
@@ -360,6 +367,15 @@ fn refused(refusal: Refusal) -> Problem {
         reasons.iter().map(numbered).collect::<Vec<_>>().join("; ")
     };
     Problem::definite(first.code, all(|reason| &reason.what), all(|reason| &reason.why), all(|reason| &reason.next))
+}
+
+fn other_under_way(other: Direction) -> Problem {
+    Problem::definite(
+        "CT003",
+        format!("a {other} of this migration is unfinished"),
+        "there is one turn at a time",
+        format!("let it go on: tidegate {other}; or undo it, if that is still possible: tidegate {other} --abort"),
+    )
 }
 
 fn was_aborted(direction: Direction, id: TurnId) -> Problem {

@@ -246,7 +246,12 @@ impl Turn<'_> {
         };
         let pairs = sequences::pair(&closed, &opened, counterpart);
         let margin = u32::try_from(self.policy().sequence_margin).unwrap_or(u32::MAX);
-        let advanced = sequences::advance(to, &pairs, margin).await?;
+        let mut used = pairs.clone();
+        if self.is_immediate().await? {
+            // The side that stays open goes on handing out values, also of those that it has not used yet.
+            used.iter_mut().for_each(|pair| pair.source.is_called = true);
+        }
+        let advanced = sequences::advance(to, &used, margin).await?;
         let proof = |advanced: &sequences::Advanced| {
             let pair =
                 pairs.iter().find(|pair| pair.target.as_ref().is_some_and(|target| target.name == advanced.name));
