@@ -163,11 +163,13 @@ impl Book<'_> {
 
     /// Returns the record of the turn that led to this side's generation; null before the first.
     pub async fn turned(&self) -> Result<Value, Problem> {
+        retry::repeatable(|| self.record()).await
+    }
+
+    async fn record(&self) -> Result<Value, Problem> {
         let sql = format!("SELECT turned::text FROM {} WHERE migration = $1", self.schema.table("migration"));
-        let row = retry::repeatable(|| async {
-            self.session.query_opt(&sql, &[&self.name.as_str()]).await.map_err(failed("read its record"))
-        });
-        let text: Option<String> = row.await?.and_then(|row| row.get(0));
+        let row = self.session.query_opt(&sql, &[&self.name.as_str()]).await.map_err(failed("read its record"))?;
+        let text: Option<String> = row.and_then(|row| row.get(0));
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null))
     }
 
@@ -242,9 +244,10 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// An earlier attempt whose answer was lost has opened it, or nobody may any more.
+    /// An earlier attempt whose answer was lost has opened it, or nobody may any more. Reads without trying again: a
+    /// transaction in which a statement collided is run again as a whole.
     async fn has_opened(&self, opening: &Opening) -> Result<(), Problem> {
-        let ((generation, turning), record) = (self.stands().await?, self.turned().await?);
+        let ((generation, turning), record) = (self.stands().await?, self.record().await?);
         if generation == opening.generation + 1 && record["turn"] == opening.turn.as_str() {
             return Ok(());
         }
