@@ -2,8 +2,8 @@
 //!
 //! What is in the way may be about to go with the same transaction: of a source that tells no order any row may wait for
 //! the others; of one that does, a removal may wait for the removal of what refers to it, because a cascade removes the
-//! parent first. Nothing else may wait: of two changes of one row the later must stay the later. Each row is judged behind a
-//! savepoint. What is still refused at the end collides with what the target's own applications have made: the stream whose
+//! parent first. Nothing else may wait, but for what changes a row of which something waits already: of two changes of one
+//! row the later must stay the later. Each row is judged behind a savepoint. What is still refused at the end collides with what the target's own applications have made: the stream whose
 //! source is not the truth leaves it and records a conflict; the other one stops, for its row has to be written.
 
 use tokio_postgres::Error;
@@ -26,6 +26,13 @@ pub(super) struct Patience {
 impl Patience {
     /// Judges a row, now or later.
     pub(super) async fn judge(&mut self, connection: &mut Connection, row: Row, lease: &Lease) -> Result<(), Failure> {
+        if self.waits_for_same(&row) {
+            while self.again(connection, lease).await? {}
+            if self.waits_for_same(&row) {
+                self.waiting.push(row);
+                return Ok(());
+            }
+        }
         let Some(error) = attempt(connection, &row, lease).await? else { return Ok(()) };
         if may_wait(&row, &error) {
             self.waiting.push(row);
@@ -49,11 +56,17 @@ impl Patience {
     async fn again(&mut self, connection: &mut Connection, lease: &Lease) -> Result<bool, Failure> {
         let before = self.waiting.len();
         for row in std::mem::take(&mut self.waiting) {
-            if attempt(connection, &row, lease).await?.is_some() {
+            if self.waits_for_same(&row) || attempt(connection, &row, lease).await?.is_some() {
                 self.waiting.push(row);
             }
         }
         Ok(self.waiting.len() < before)
+    }
+
+    /// Tells whether an earlier change of the same row waits.
+    fn waits_for_same(&self, row: &Row) -> bool {
+        let (table, key) = (&row.contest.target, &row.contest.key);
+        self.waiting.iter().any(|earlier| earlier.contest.target == *table && earlier.contest.key == *key)
     }
 }
 

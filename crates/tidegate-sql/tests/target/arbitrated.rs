@@ -127,3 +127,26 @@ async fn what_a_constraint_refuses_is_left_by_the_one_stream_and_stops_the_other
         }
     }
 }
+
+/// The removal of the parent waits for that of the child, and what brings a row of its key waits with it.
+#[tokio::test]
+async fn a_row_that_is_removed_and_added_again_is_no_conflict_while_its_removal_waits() {
+    let orders: [&[&str]; 2] = [&["parent", "child", "again"], &["parent", "again", "child"]];
+    for order in orders {
+        let (target, _owner, config) = open(false).await;
+        target.sql("CREATE TABLE c (id int PRIMARY KEY, t int REFERENCES t); INSERT INTO c VALUES (1, 1)").await;
+        let (parents, t) = table();
+        let children = with_full_identity(route(2, "c", &["id integer", "t integer"], &[0]));
+        let c = Changing::new(&children);
+        let mut applier = SqlApplier::start(config, at(10), vec![parents, children]).await.unwrap();
+        let change = |what: &&str| match *what {
+            "parent" => t.delete("1|row 1|1.0"),
+            "child" => c.delete("1|1"),
+            _ => t.insert("1|again|2"),
+        };
+        applier.submit(batch(10, vec![transaction(11, order.iter().map(change).collect())])).await.unwrap();
+        durable(&mut applier, 10, 11).await.unwrap();
+        assert_eq!(target.text(ROWS).await, "1|again 2|row 2 3|row 3", "{order:?}");
+        assert_eq!(conflicts(&target).await, [], "{order:?}");
+    }
+}
