@@ -20,7 +20,7 @@ use tokio_postgres::types::ToSql;
 use crate::retry;
 use crate::state::{StateKey, failed};
 
-pub use serve::{RequestServer, Taken, drain_position, refusal, serve, unknown_kind};
+pub use serve::{Answers, RequestServer, Taken, drain_position, refusal, serve, unknown_kind};
 
 /// How often a command looks for its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -21,34 +22,60 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 /// The pause before the target is tried again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
+/// Which requests an owner answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Answers {
+    /// All of its stream.
+    #[default]
+    All,
+    /// The one that it owns the stream for. What others have asked waits for an owner that stays: nobody expects a
+    /// comparison to take up a turn that was left behind.
+    Only {
+        /// Its id.
+        id: String,
+    },
+}
+
 /// Claims and answers the requests of a stream, in the name of its owner.
 #[derive(Debug)]
 pub struct RequestServer<'a> {
     client: &'a Client,
     lease: &'a Lease,
+    /// The only request that is answered; `None`: all are.
+    only: Option<&'a str>,
 }
 
 impl<'a> RequestServer<'a> {
     /// Makes a server. Whatever an earlier owner had begun is open again: every kind may be done twice.
-    pub async fn begin(client: &'a Client, lease: &'a Lease) -> Result<Self, Problem> {
-        let server = RequestServer { client, lease };
-        server.update("state = 'asked', updated_at = clock_timestamp()", "state = 'running'", &[]).await?;
+    pub async fn begin(client: &'a Client, lease: &'a Lease, answers: &'a Answers) -> Result<Self, Problem> {
+        let only = match answers {
+            Answers::All => None,
+            Answers::Only { id } => Some(id.as_str()),
+        };
+        let server = RequestServer { client, lease, only };
+        let again = "state = 'asked', updated_at = clock_timestamp()";
+        match &only {
+            None => server.update(again, "state = 'running'", &[]).await?,
+            Some(id) => server.update(again, "id = $1 AND state = 'running'", &[id]).await?,
+        }
         Ok(server)
     }
 
     /// Takes the requests that nobody has taken, oldest first. Takes none if the stream is another owner's.
     pub async fn claim(&self) -> Result<Vec<Request>, Problem> {
+        let params: Vec<&(dyn ToSql + Sync)> = self.only.iter().map(|id| id as &(dyn ToSql + Sync)).collect();
         let sql = format!(
             "WITH mine AS (UPDATE {} SET state = 'running', updated_at = clock_timestamp() \
-             WHERE {} AND state = 'asked' AND {} RETURNING id, kind, arguments, created_at) \
+             WHERE {} AND state = 'asked'{} AND {} RETURNING id, kind, arguments, created_at) \
              SELECT id, kind, arguments::text FROM mine ORDER BY created_at",
             self.lease.key.table("request"),
             self.lease.key.condition(),
+            if self.only.is_some() { " AND id = $1" } else { "" },
             self.owned(),
         );
         // A lost answer leaves requests taken by nobody, which a new server takes again.
         let rows =
-            retry::collided(|| async { self.client.query(&sql, &[]).await.map_err(failed("look for requests")) });
+            retry::collided(|| async { self.client.query(&sql, &params).await.map_err(failed("look for requests")) });
         let rows = rows.await?;
         let arguments = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
         Ok(rows
@@ -69,12 +96,7 @@ impl<'a> RequestServer<'a> {
         self.update(set, "id = $1 AND state = 'running'", &[&id, &answer.to_string()]).await
     }
 
-    async fn update(
-        &self,
-        set: &str,
-        which: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<(), Problem> {
+    async fn update(&self, set: &str, which: &str, params: &[&(dyn ToSql + Sync)]) -> Result<(), Problem> {
         let sql = format!(
             "UPDATE {} SET {set} WHERE {} AND {which} AND {}",
             self.lease.key.table("request"),
@@ -146,13 +168,19 @@ impl Doing {
     }
 }
 
-/// Gives every request of a stream to `doers` and passes on what they say, until `stop`. Connects again for as long as
-/// it takes.
-pub async fn serve(settings: Settings, lease: Lease, doers: mpsc::Sender<Taken>, stop: CancellationToken) {
+/// Gives the requests of a stream to `doers` and passes on what they say, until `stop`. Connects again for as long as it
+/// takes.
+pub async fn serve(
+    settings: Settings,
+    lease: Lease,
+    answers: Answers,
+    doers: mpsc::Sender<Taken>,
+    stop: CancellationToken,
+) {
     let mut doing = Vec::new();
     let serving = async {
         loop {
-            if let Err(problem) = serve_over_one_session(&settings, &lease, &doers, &mut doing).await {
+            if let Err(problem) = serve_over_one_session(&settings, &lease, &answers, &doers, &mut doing).await {
                 warn!(error = %problem.why, "requests cannot be looked for");
             }
             sleep(RECONNECT_AFTER).await;
@@ -167,11 +195,12 @@ pub async fn serve(settings: Settings, lease: Lease, doers: mpsc::Sender<Taken>,
 async fn serve_over_one_session(
     settings: &Settings,
     lease: &Lease,
+    answers: &Answers,
     doers: &mpsc::Sender<Taken>,
     doing: &mut Vec<Doing>,
 ) -> Result<(), Problem> {
     let session = Session::connect(settings, &lease.key.migration.application_name("requests")).await?;
-    let server = RequestServer::begin(&session, lease).await?;
+    let server = RequestServer::begin(&session, lease, answers).await?;
     let mut ticks = interval(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -48,8 +48,8 @@ struct Change<'a> {
 }
 
 impl Book<'_> {
-    /// Sets `turning`, from what was observed, and records steps as planned, in one transaction. Repeating it changes
-    /// nothing. `TN002`: the database has moved on.
+    /// Sets `turning`, from what was observed, and records steps as planned, the first of them as done where its detail
+    /// is given; in one transaction. Repeating it changes nothing. `TN002`: the database has moved on.
     pub async fn begin(
         &self,
         (stream, turn): (Stream, &str),
@@ -57,16 +57,20 @@ impl Book<'_> {
         expects: Option<&str>,
         turning: &str,
         steps: &[&str],
+        first_done: Option<&Value>,
     ) -> Result<(), Problem> {
         let change = Change { generation, expects, to: turning };
-        let first = self.newest().await?.filter(|known| known.turn == turn).map_or(0, |known| known.steps.len());
+        let first = self.recorded(turn).await?.map_or(0, |known| known.steps.len());
         let rows: Vec<StepRow> = steps.iter().enumerate().map(|(index, name)| planned(name, first + index)).collect();
         self.transaction(|| async {
             self.change(change).await?;
             for row in &rows {
                 self.plan(stream, turn, row).await?;
             }
-            Ok(())
+            match (steps.first(), first_done) {
+                (Some(step), Some(detail)) => self.write_step((stream, turn), step, StepState::Done, detail).await,
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -105,6 +109,16 @@ impl Book<'_> {
         state: StepState,
         detail: &Value,
     ) -> Result<(), Problem> {
+        retry::repeatable(|| self.write_step((stream, turn), step, state, detail)).await
+    }
+
+    async fn write_step(
+        &self,
+        (stream, turn): (Stream, &str),
+        step: &str,
+        state: StepState,
+        detail: &Value,
+    ) -> Result<(), Problem> {
         let sql = format!(
             "UPDATE {} SET state = $5, detail = $6::text::jsonb, \
              began_at = CASE WHEN state = 'planned' THEN clock_timestamp() ELSE began_at END, \
@@ -114,9 +128,7 @@ impl Book<'_> {
         );
         let (name, stream, detail) = (self.name.as_str(), stream.as_str(), detail.to_string());
         let params: [&(dyn ToSql + Sync); 6] = [&name, &stream, &turn, &step, &state.as_str(), &detail];
-        let recorded =
-            retry::repeatable(|| async { self.session.execute(&sql, &params).await.map_err(failed("record a step")) });
-        match recorded.await? {
+        match self.session.execute(&sql, &params).await.map_err(failed("record a step"))? {
             1 => Ok(()),
             _ => Err(moved_on(self.name, &format!("step {step} of turn {turn}"), "no such step")),
         }
@@ -124,6 +136,16 @@ impl Book<'_> {
 
     /// Returns the turn that was begun last here; `None` before the first.
     pub async fn newest(&self) -> Result<Option<Recorded>, Problem> {
+        Ok(self.turns().await?.into_iter().max_by_key(|recorded| numbers(&recorded.turn)))
+    }
+
+    /// Returns one turn; `None`: there is nothing of it here.
+    pub async fn recorded(&self, turn: &str) -> Result<Option<Recorded>, Problem> {
+        Ok(self.turns().await?.into_iter().find(|recorded| recorded.turn == turn))
+    }
+
+    /// Returns every turn that was begun here.
+    pub async fn turns(&self) -> Result<Vec<Recorded>, Problem> {
         let table = self.schema.table("cutover_step");
         let sql = format!(
             "SELECT stream, turn, step, place, state, \
@@ -150,7 +172,7 @@ impl Book<'_> {
                 detail: serde_json::from_str(row.get(7)).unwrap_or(Value::Null),
             });
         }
-        Ok(turns.into_iter().max_by_key(|recorded| numbers(&recorded.turn)))
+        Ok(turns)
     }
 
     /// Returns the time by the clock that dates the steps, since 1970, in seconds.

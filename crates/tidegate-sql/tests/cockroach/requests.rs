@@ -3,8 +3,8 @@
 use serde_json::json;
 use tidegate_model::Position;
 use tidegate_sql::requests::{
-    DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve, unknown_kind,
-    wait_for_answer,
+    Answers, DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve,
+    unknown_kind, wait_for_answer,
 };
 use tidegate_standin::Standin;
 use tokio::sync::{mpsc, watch};
@@ -52,7 +52,8 @@ async fn a_drain_is_answered_once_the_checkpoint_has_passed_it(standin: &'static
     let owner = target.own().await;
     let (applied, applying) = watch::channel(at(10));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(target.settings(), owner.lease().clone(), drains(applying), stop.clone()));
+    let serving =
+        tokio::spawn(serve(target.settings(), owner.lease().clone(), Answers::All, drains(applying), stop.clone()));
     let (request, session, key) = (drain(&at(15).to_string()), target.session(), &target.key);
     ask(session, key, &request).await.unwrap();
     ask(session, key, &request).await.unwrap();
@@ -76,7 +77,13 @@ async fn a_request_that_an_owner_left_unanswered_is_answered_by_the_next(standin
     drop(first);
     let second = target.own().await;
     let (_applied, applying) = watch::channel(at(10));
-    tokio::spawn(serve(target.settings(), second.lease().clone(), drains(applying), CancellationToken::new()));
+    tokio::spawn(serve(
+        target.settings(),
+        second.lease().clone(),
+        Answers::All,
+        drains(applying),
+        CancellationToken::new(),
+    ));
     let answer = timeout(LIMIT, wait_for_answer(target.session(), &target.key, &request.id)).await.unwrap().unwrap();
     assert_eq!(answer["position"], json!(at(9).to_string()));
 }

@@ -191,7 +191,7 @@ async fn a_turn_is_one_write(standin: &Standin) {
     assert_eq!(book.set(1, None, "aborted 2.1").await.unwrap_err().code, "TN002");
     // As the side that closes.
     for _ in 0..2 {
-        book.begin((Stream::Reverse, "3.1"), 2, None, "begun 3.1", &["fence"]).await.unwrap();
+        book.begin((Stream::Reverse, "3.1"), 2, None, "begun 3.1", &["fence"], None).await.unwrap();
     }
     book.set(2, Some("begun 3.1"), "turning 3.1").await.unwrap();
     book.follow(3, "initial", &json!({ "turn": "3.1" })).await.unwrap();

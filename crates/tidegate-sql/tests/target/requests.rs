@@ -3,8 +3,8 @@
 use serde_json::json;
 use tidegate_model::Position;
 use tidegate_sql::requests::{
-    DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve, unknown_kind,
-    wait_for_answer,
+    Answers, DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve,
+    unknown_kind, wait_for_answer,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -47,7 +47,8 @@ async fn a_drain_is_answered_once_the_checkpoint_has_passed_it() {
     let owner = target.own().await;
     let (applied, applying) = watch::channel(at(10));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(target.settings(), owner.lease().clone(), drains(applying), stop.clone()));
+    let serving =
+        tokio::spawn(serve(target.settings(), owner.lease().clone(), Answers::All, drains(applying), stop.clone()));
     let (request, client, key) = (drain(&at(15).to_string()), target.client(), &target.key);
     ask(client, key, &request).await.unwrap();
     ask(client, key, &request).await.unwrap();
@@ -79,7 +80,33 @@ async fn a_request_that_an_owner_left_unanswered_is_answered_by_the_next() {
     drop(first);
     let second = target.own().await;
     let (_applied, applying) = watch::channel(at(10));
-    tokio::spawn(serve(target.settings(), second.lease().clone(), drains(applying), CancellationToken::new()));
+    tokio::spawn(serve(
+        target.settings(),
+        second.lease().clone(),
+        Answers::All,
+        drains(applying),
+        CancellationToken::new(),
+    ));
     let answer = timeout(LIMIT, wait_for_answer(target.client(), &target.key, &request.id)).await.unwrap().unwrap();
     assert_eq!(answer["position"], json!(at(9).to_string()));
+}
+
+#[tokio::test]
+async fn an_owner_for_one_request_leaves_the_others_to_an_owner_that_stays() {
+    let target = Target::new("").await;
+    let (client, key) = (target.client(), &target.key);
+    let [left, asked, ours] = [1, 2, 3].map(|position| drain(&at(position).to_string()));
+    ask(client, key, &left).await.unwrap();
+    target.sql("UPDATE tidegate.request SET state = 'running'").await;
+    for request in [&asked, &ours] {
+        ask(client, key, request).await.unwrap();
+    }
+    let owner = target.own().await;
+    let (_applied, applying) = watch::channel(at(10));
+    let only = Answers::Only { id: ours.id.clone() };
+    let (settings, doers) = (target.settings(), drains(applying));
+    tokio::spawn(serve(settings, owner.lease().clone(), only, doers, CancellationToken::new()));
+    timeout(LIMIT, wait_for_answer(client, key, &ours.id)).await.unwrap().unwrap();
+    assert_eq!(request_state(client, key, &left.id).await.unwrap(), Some(RequestState::Running(None)));
+    assert_eq!(request_state(client, key, &asked.id).await.unwrap(), Some(RequestState::Asked));
 }

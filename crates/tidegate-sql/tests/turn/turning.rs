@@ -30,7 +30,7 @@ impl Ends {
     async fn turning(&self, turn: &str) {
         let closing = book(&self.source);
         let turning = format!("begun {turn}");
-        closing.begin((Stream::Forward, turn), 1, None, &turning, &STEPS).await.unwrap();
+        closing.begin((Stream::Forward, turn), 1, None, &turning, &STEPS, None).await.unwrap();
         closing.set(1, Some(&turning), &format!("turning {turn}")).await.unwrap();
     }
 }
@@ -74,7 +74,7 @@ async fn a_turn_is_one_write_and_the_other_side_follows() {
     }
     assert_eq!(stands(&ends.source).await, (2, "reversed".to_owned(), None));
     // And back: what was the closing side is opened.
-    opened.begin((Stream::Reverse, "3.1"), 2, None, "begun 3.1", &STEPS).await.unwrap();
+    opened.begin((Stream::Reverse, "3.1"), 2, None, "begun 3.1", &STEPS, None).await.unwrap();
     opened.set(2, Some("begun 3.1"), "turning 3.1").await.unwrap();
     closing.open(&opening("3.1", 2, None)).await.unwrap();
     assert_eq!(stands(&ends.source).await.0, 3);
@@ -86,15 +86,15 @@ async fn what_moved_on_is_not_overwritten() {
     let ends = Ends::new().await;
     let closing = book(&ends.source);
     for _ in 0..2 {
-        closing.begin((Stream::Forward, "2.1"), 1, None, "begun 2.1", &STEPS).await.unwrap();
+        closing.begin((Stream::Forward, "2.1"), 1, None, "begun 2.1", &STEPS, None).await.unwrap();
     }
-    let other = closing.begin((Stream::Forward, "2.2"), 1, None, "begun 2.2", &STEPS).await;
+    let other = closing.begin((Stream::Forward, "2.2"), 1, None, "begun 2.2", &STEPS, None).await;
     assert_eq!(other.unwrap_err().code, "TN002");
     assert_eq!(closing.newest().await.unwrap().unwrap().turn, "2.1", "a refused beginning left its steps");
     closing.set(1, Some("begun 2.1"), "aborted 2.1").await.unwrap();
     assert_eq!(closing.set(1, Some("begun 2.1"), "turning 2.1").await.unwrap_err().code, "TN002");
     assert_eq!(closing.set(2, Some("aborted 2.1"), "begun 3.1").await.unwrap_err().code, "TN002");
-    closing.begin((Stream::Forward, "2.2"), 1, Some("aborted 2.1"), "begun 2.2", &STEPS).await.unwrap();
+    closing.begin((Stream::Forward, "2.2"), 1, Some("aborted 2.1"), "begun 2.2", &STEPS, None).await.unwrap();
     assert_eq!(closing.newest().await.unwrap().unwrap().turn, "2.2");
 }
 

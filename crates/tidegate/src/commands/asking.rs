@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_model::{Class, Problem, Stream};
-use tidegate_sql::requests::{self, Request, RequestState};
+use tidegate_sql::requests::{self, Answers, Request, RequestState};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ pub async fn ask(
     let session = &flow.to().session;
     requests::ask(session, &key, request).await.map_err(Failure::at_start)?;
     let stop = CancellationToken::new();
-    let mut owning = pin!(without_owner(flow, &key, &stop));
+    let mut owning = pin!(without_owner(flow, &key, &request.id, &stop));
     let answering = timeout(limit, answer(flow, &key, &request.id, &mut on_progress));
     let answer = tokio::select! {
         answer = answering => answer,
@@ -103,8 +103,13 @@ async fn answer(
     }
 }
 
-/// Waits while somebody owns the stream; then runs the migration until told to stop.
-async fn without_owner(flow: Flow<'_>, key: &StateKey, stop: &CancellationToken) -> Result<Ended, Failure> {
+/// Waits while somebody owns the stream; then runs the migration until told to stop, for this one request.
+async fn without_owner(
+    flow: Flow<'_>,
+    key: &StateKey,
+    request: &str,
+    stop: &CancellationToken,
+) -> Result<Ended, Failure> {
     loop {
         match state::read_owner(&flow.to().session, key).await {
             Ok(owner) if !owner.as_ref().is_some_and(OwnerRow::seems_alive) => break,
@@ -116,7 +121,8 @@ async fn without_owner(flow: Flow<'_>, key: &StateKey, stop: &CancellationToken)
             return Ok(Ended { applied: None });
         }
     }
-    Box::pin(engine::run(flow.migration, Wishes::default(), stop)).await
+    let wishes = Wishes { answers: Answers::Only { id: request.to_owned() }, ..Wishes::default() };
+    Box::pin(engine::run(flow.migration, wishes, stop)).await
 }
 
 /// Returns whether a look that failed may be repeated over the same session.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_model::{Position, Problem, Stream, TableFilter};
-use tidegate_sql::requests::{self, DRAIN, Request};
+use tidegate_sql::requests::{self, Answers, DRAIN, Request};
 use tidegate_sql::state::{self, OwnerRow};
 use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -112,13 +112,13 @@ impl Drain<'_> {
         let answer = requests::wait_for_answer(session, &key, &request.id);
         let answer = tokio::select! {
             answer = answer => answer.map_err(Failure::at_start)?,
-            ended = self.without_owner(marker) => return ended,
+            ended = self.without_owner(marker, &request.id) => return ended,
         };
         read_answer(&answer).map_err(Failure::refused)
     }
 
     /// Waits while somebody owns the stream; then runs it up to the marker.
-    async fn without_owner(&self, marker: &Position) -> Result<Position, Failure> {
+    async fn without_owner(&self, marker: &Position, request: &str) -> Result<Position, Failure> {
         let key = self.flow.key().map_err(Failure::unknown)?;
         loop {
             let owner = state::read_owner(&self.flow.to().session, &key).await.map_err(Failure::at_start)?;
@@ -127,7 +127,8 @@ impl Drain<'_> {
             }
             sleep(std::time::Duration::from_millis(500)).await;
         }
-        let wishes = Wishes { until: Some(marker.clone()), ..Wishes::default() };
+        let answers = Answers::Only { id: request.to_owned() };
+        let wishes = Wishes { until: Some(marker.clone()), answers, ..Wishes::default() };
         let ended = Box::pin(run_alone(self.flow, wishes, &CancellationToken::new())).await?;
         match ended.applied {
             Some(applied) if applied >= *marker => Ok(applied),

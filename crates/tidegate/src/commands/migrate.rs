@@ -1,6 +1,7 @@
 //! `migrate`: check, copy, stream, until stopped.
 
 use tidegate_model::{Position, Problem, TableName};
+use tidegate_sql::requests::Answers;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -40,6 +41,7 @@ fn wishes(args: &MigrateArgs) -> Result<Wishes, Problem> {
         restore_triggers: args.restore_triggers,
         until: None,
         both: args.direction == Direction::Both,
+        answers: Answers::All,
     })
 }
 

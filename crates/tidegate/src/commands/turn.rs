@@ -43,10 +43,13 @@ pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> 
             show(&args, &plan, "plan");
             return Ok(Exit::Done);
         }
-        eprintln!("{}", plan["text"].as_str().unwrap_or_default());
-        if !args.yes && !asking::confirmed(&direction.to_string())? {
-            eprintln!("nothing was changed");
-            return Ok(Exit::Negative);
+        // Without a question it is told when the turn begins.
+        if !args.yes {
+            eprintln!("{}", plan["text"].as_str().unwrap_or_default());
+            if !asking::confirmed(&direction.to_string())? {
+                eprintln!("nothing was changed");
+                return Ok(Exit::Negative);
+            }
         }
     } else if unfinished && args.plan_only {
         return Err(Failure::refused(goes_on(direction)));

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate_model::{Position, Problem, Stream, TableName};
-use tidegate_sql::requests::Taken;
+use tidegate_sql::requests::{Answers, Taken};
 use tidegate_sql::state::{self, OwnerConfig, Ownership, Part, Side, StateKey, Waiting};
 use tidegate_sql::triggers;
 use tokio::sync::{Mutex, mpsc};
@@ -103,6 +103,8 @@ pub struct Wishes {
     pub until: Option<Position>,
     /// Stream in both directions at once.
     pub both: bool,
+    /// Which requests are answered meanwhile.
+    pub answers: Answers,
 }
 
 impl Wishes {
@@ -179,10 +181,8 @@ impl Standing {
     async fn read(forward: Flow<'_>, reverse: Flow<'_>, wishes: &Wishes) -> Result<Standing, Problem> {
         let before = Before::read(reverse).await?;
         way_back::verify(forward.migration, wishes, &before)?;
-        let turned = turning::has_turned(forward).await?;
         let reverse_begun = before.checkpoint.is_some();
-        let both_open = turned && turning::both_open(forward).await?;
-        let mut roles = Roles::of(&before.pair, reverse_begun, turned, both_open);
+        let mut roles = Roles::of(&before.pair, reverse_begun, turning::turns(forward).await?);
         if wishes.both && roles.reverse == Role::Off {
             roles.reverse = Role::Flows;
         }
@@ -215,8 +215,13 @@ async fn run_streams(
 ) -> Result<Ended, Failure> {
     let both = standing.roles.reverse == Role::Flows;
     let forward_wishes = Wishes { both, ..wishes };
-    let reverse_wishes =
-        Wishes { take_over: forward_wishes.take_over, no_copy: Some(NoCopy::Now), both: true, ..Wishes::default() };
+    let reverse_wishes = Wishes {
+        take_over: forward_wishes.take_over,
+        no_copy: Some(NoCopy::Now),
+        both: true,
+        answers: forward_wishes.answers.clone(),
+        ..Wishes::default()
+    };
     let restart = forward_wishes.restart_reverse;
     if both && (restart || !standing.reverse_begun) {
         // Refusals of the reverse stream are told before anything is copied.

@@ -15,6 +15,18 @@ pub struct Roles {
     pub arbitrated: bool,
 }
 
+/// What the turns of a migration have left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// One was begun at some time.
+    pub begun: bool,
+    /// The one that led to this generation left both sides open.
+    pub both_open: bool,
+    /// The one that led to this generation has still to see whether anybody wrote to the opened side before it was open:
+    /// until then nothing of that side is applied.
+    pub unparked: bool,
+}
+
 /// What a stream does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Role {
@@ -44,26 +56,27 @@ impl Roles {
         }
     }
 
-    /// Reads the roles off what both sides say. `reverse`: the reverse stream has a checkpoint; `turned`: a turn was begun
-    /// at some time; without one, a reverse stream flows because both directions were asked for. `both_open`: the turn that
-    /// led to this generation was an immediate one.
-    pub fn of(pair: &Pair, reverse: bool, turned: bool, both_open: bool) -> Roles {
-        let (forward, reverse) = match both_open {
+    /// Reads the roles off what both sides say. `reverse`: the reverse stream has a checkpoint. Where no turn was begun, it
+    /// flows because both directions were asked for.
+    pub fn of(pair: &Pair, reverse: bool, turns: Turns) -> Roles {
+        let (forward, reverse) = match turns.both_open {
             true => (Role::Flows, Role::Flows),
-            false => Roles::one_open(pair, reverse, turned),
+            false => Roles::one_open(pair, reverse, turns),
         };
-        Roles { forward, reverse, arbitrated: both_open }
+        Roles { forward, reverse, arbitrated: turns.both_open }
     }
 
-    fn one_open(pair: &Pair, reverse: bool, turned: bool) -> (Role, Role) {
+    fn one_open(pair: &Pair, reverse: bool, turns: Turns) -> (Role, Role) {
         let generation =
             [&pair.source, &pair.target].into_iter().flatten().map(|row| row.generation).max().unwrap_or(1);
+        let parked = Role::Parked(StreamState::Parked);
+        let flowing = if turns.unparked { Role::Parked(StreamState::Held) } else { Role::Flows };
         match (generation, reverse) {
             (1, false) => (Role::Flows, Role::Off),
-            (1, true) if turned => (Role::Flows, Role::Parked(StreamState::Armed)),
+            (1, true) if turns.begun => (Role::Flows, Role::Parked(StreamState::Armed)),
             (1, true) => (Role::Flows, Role::Flows),
-            (odd, _) if odd % 2 == 1 => (Role::Flows, Role::Parked(StreamState::Parked)),
-            _ => (Role::Parked(StreamState::Parked), Role::Flows),
+            (odd, _) if odd % 2 == 1 => (flowing, parked),
+            _ => (parked, flowing),
         }
     }
 }
@@ -85,8 +98,9 @@ mod tests {
 
     #[test]
     fn one_side_is_open_and_the_other_stream_is_parked() {
+        let turns = Turns { begun: true, ..Turns::default() };
         let roles = |source, target| {
-            let roles = Roles::of(&pair(source, target), true, true, false);
+            let roles = Roles::of(&pair(source, target), true, turns);
             (roles.forward, roles.reverse)
         };
         assert_eq!(roles(1, 1), (Role::Flows, Role::Parked(StreamState::Armed)));
@@ -94,14 +108,25 @@ mod tests {
         assert_eq!(roles(2, 2), reversed);
         assert_eq!(roles(1, 2), reversed, "the higher generation is the truth");
         assert_eq!(roles(3, 2), (Role::Flows, Role::Parked(StreamState::Parked)));
-        assert_eq!(Roles::of(&pair(1, 1), true, false, false).reverse, Role::Flows);
-        assert_eq!(Roles::of(&Pair { source: None, target: None }, false, false, false).reverse, Role::Off);
+        assert_eq!(Roles::of(&pair(1, 1), true, Turns::default()).reverse, Role::Flows);
+        assert_eq!(Roles::of(&Pair { source: None, target: None }, false, Turns::default()).reverse, Role::Off);
+    }
+
+    #[test]
+    fn nothing_of_an_opened_side_is_applied_before_the_streams_have_changed_places() {
+        let turns = Turns { begun: true, unparked: true, both_open: false };
+        let (parked, held) = (Role::Parked(StreamState::Parked), Role::Parked(StreamState::Held));
+        let roles = Roles::of(&pair(1, 2), true, turns);
+        assert_eq!((roles.forward, roles.reverse), (parked.clone(), held.clone()));
+        let roles = Roles::of(&pair(3, 3), true, turns);
+        assert_eq!((roles.forward, roles.reverse), (held, parked));
     }
 
     #[test]
     fn behind_an_immediate_turn_both_flow_and_judge_what_they_find() {
         let both = Roles { forward: Role::Flows, reverse: Role::Flows, arbitrated: true };
-        assert_eq!(Roles::of(&pair(1, 2), true, true, true), both);
-        assert!(!Roles::of(&pair(1, 1), true, false, false).arbitrated, "both directions without a turn");
+        let turns = Turns { begun: true, both_open: true, unparked: false };
+        assert_eq!(Roles::of(&pair(1, 2), true, turns), both);
+        assert!(!Roles::of(&pair(1, 1), true, Turns::default()).arbitrated, "both directions without a turn");
     }
 }

@@ -129,7 +129,8 @@ impl Run<'_> {
 
     async fn serve(&self) -> std::convert::Infallible {
         let (settings, lease) = (self.flow.to().settings.clone(), self.lease().clone());
-        serve(settings, lease, self.seat.requests.clone(), CancellationToken::new()).await;
+        let (answers, doers) = (self.wishes.answers.clone(), self.seat.requests.clone());
+        serve(settings, lease, answers, doers, CancellationToken::new()).await;
         // It ends only when it is told to.
         std::future::pending().await
     }

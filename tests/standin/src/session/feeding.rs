@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use tokio::sync::mpsc;
 
-use super::{Portal, Session};
+use super::{Portal, Protocol, Session};
 use crate::error::SqlError;
 use crate::feed::{self, FeedEnd, FeedRequest, FeedSink};
 use crate::wire::link::message;
@@ -102,7 +102,15 @@ impl Session {
         formats: Formats,
         described: bool,
     ) -> anyhow::Result<()> {
-        let request = match self.feed_request(sql, parameters).await? {
+        let protocol = self.protocol;
+        if self.transaction.status == b'I' {
+            // What it takes to know the search path ends with a Sync here: a transaction that stayed open for as long as the
+            // feed would keep the server from forgetting anything, row versions and predicate locks alike.
+            self.protocol = Protocol::Simple;
+        }
+        let request = self.feed_request(sql, parameters).await?;
+        self.protocol = protocol;
+        let request = match request {
             Ok(request) => request,
             Err(error) => return self.fail(&error).await,
         };

@@ -1,6 +1,8 @@
 //! What feeds say about changes of rows.
 
-use crate::fixture::{database, time_in, values};
+use futures_util::TryStreamExt;
+
+use crate::fixture::{LIMIT, database, time_in, values};
 
 #[tokio::test]
 async fn each_transaction_says_the_last_of_every_row() {
@@ -149,4 +151,21 @@ async fn a_large_transaction_is_streamed() {
     let cursor = db.now().await;
     db.run("INSERT INTO t SELECT i, 'value' FROM generate_series(1, 100000) AS g (i)").await;
     assert_eq!(db.feed("t", ", updated", &cursor).await.len(), 100_000);
+}
+
+/// A transaction that stays open keeps the server behind the stand-in from forgetting predicate locks, until it has no
+/// memory left for more.
+#[tokio::test]
+async fn a_feed_that_runs_holds_no_transaction() {
+    let db = database("holds_nothing").await;
+    db.run("CREATE TABLE t (id INT8 PRIMARY KEY)").await;
+    let client = db.another().await;
+    client.simple_query("SET application_name = 'a feed'").await.unwrap();
+    let sql = "CREATE CHANGEFEED FOR t WITH resolved = '10ms', min_checkpoint_frequency = '10ms'";
+    let feed = client.query_raw::<_, i32, _>(sql, []).await.unwrap();
+    let mut feed = std::pin::pin!(feed);
+    tokio::time::timeout(LIMIT, feed.try_next()).await.expect("a message").unwrap().expect("a resolved one");
+    let sessions = "SELECT count(*), count(xact_start) FROM pg_stat_activity WHERE application_name = 'a feed'";
+    let seen = db.behind().await.query_one(sessions, &[]).await.unwrap();
+    assert_eq!((seen.get::<_, i64>(0), seen.get::<_, i64>(1)), (1, 0));
 }

@@ -78,3 +78,71 @@ fn streams_take_their_roles_again_after_a_restart() {
     migration.assert_equal();
     engine.stop();
 }
+
+/// Has the process die at a point of a cutover, and whoever asked for it with it.
+fn left_behind(migration: &Migration, at: &str) {
+    let mut engine = migration.again().environment("TIDEGATE_CRASH_AT", at).start_streaming();
+    let mut asking = migration.begin("cutover", &["--yes"]);
+    wait_until(&format!("the engine dies at {at}"), PATIENCE, || engine.ended().is_some());
+    asking.kill9();
+}
+
+/// Whoever compares owns the streams meanwhile, and nobody has asked it to turn.
+#[test]
+fn a_comparison_leaves_a_turn_alone_that_was_left_behind() {
+    let migration = super::turning("turn_left_alone");
+    left_behind(&migration, "sequences:before");
+    migration.run("verify", &[]).expect_code(0);
+    assert_eq!(migration.target.sql("SELECT generation FROM tidegate.migration"), "1");
+    assert_eq!(migration.status()["phase"], "cutover");
+    migration.source.try_sql("INSERT INTO item VALUES (1000, 'late')").expect_err("the source is closed");
+    let turned = migration.run("cutover", &["--yes"]).expect_code(0);
+    assert!(turned.says("certificate of cutover 2.1"), "{}", turned.stdout);
+    migration.assert_equal();
+}
+
+/// What was written to the opened side is looked at before anything of it is applied: it may be from before the opening.
+#[test]
+fn nothing_of_the_opened_side_is_applied_before_the_streams_have_changed_places() {
+    let migration = super::turning("turn_unparked");
+    left_behind(&migration, "turn:after");
+    migration.target.sql("INSERT INTO item VALUES (2000, 'new')");
+    let refused = migration.run("verify", &[]).expect_code(2);
+    assert!(refused.says("VF012"), "{}", refused.stderr);
+    assert_eq!(migration.source.number("SELECT count(*) FROM item WHERE id = 2000"), 0);
+    let turned = migration.run("cutover", &["--yes"]).expect_code(0);
+    assert!(turned.says("certificate of cutover 2.1"), "{}", turned.stdout);
+    migration.run("verify", &[]).expect_code(0);
+    migration.assert_equal();
+}
+
+/// The certificate of a turn is shown again whatever was tried and given up behind it.
+#[test]
+fn a_turn_that_was_given_up_does_not_hide_the_one_before_it() {
+    let migration = super::turning("turn_not_hidden");
+    let engine = migration.start_streaming();
+    migration.run("cutover", &["--yes"]).expect_code(0);
+    let failed = migration.run("failback", &["--yes", "--on-fence", "exit 4"]).expect_code(1);
+    assert!(failed.says("CT097"), "{}", failed.stderr);
+    let again = migration.run("cutover", &["--yes"]).expect_code(0);
+    assert!(again.says("certificate of cutover 2.1"), "{}", again.stdout);
+    engine.stop();
+}
+
+#[test]
+fn a_turn_of_a_migration_in_both_directions_is_refused_and_changes_nothing() {
+    let migration = super::turning("turn_both");
+    let both = |migration: &Migration| {
+        wait_until("both streams flow", PATIENCE, || migration.states() == ["streaming", "streaming"]);
+    };
+    let mut engine = migration.start_with(&["--direction=both"]);
+    both(&migration);
+    let refused = migration.run("cutover", &["--yes"]).expect_code(1);
+    assert!(refused.says("CT094"), "{}", refused.stderr);
+    engine.kill9();
+    let engine = migration.start_with(&["--direction=both"]);
+    both(&migration);
+    migration.target.sql("INSERT INTO item VALUES (2000, 'back')");
+    wait_until("it flows back", PATIENCE, || migration.source.number("SELECT count(*) FROM item WHERE id = 2000") == 1);
+    engine.stop();
+}

@@ -13,8 +13,8 @@ use super::immediate::immediate;
 impl Turn<'_> {
     /// Returns the certificate as JSON and text.
     pub(super) async fn certified(&self, id: TurnId) -> Result<Value, Problem> {
-        let recorded = self.book(self.direction().opening()).newest().await?;
-        let Some(recorded) = recorded.filter(|recorded| recorded.turn == id.to_string()) else {
+        let recorded = self.book(self.direction().opening()).recorded(&id.to_string()).await?;
+        let Some(recorded) = recorded else {
             return Err(Problem::bug(
                 "CT099",
                 "a turn has left no record",

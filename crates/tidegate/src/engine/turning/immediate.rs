@@ -10,7 +10,7 @@ use tidegate_sql::conflicts::{Conflict, Place};
 use tidegate_sql::turn::Recorded;
 use tracing::info;
 
-use super::Turn;
+use super::{Turn, immediate_under_way};
 use crate::engine::NoCopy;
 use crate::engine::conflicting::conflicts;
 use crate::engine::seat::Hold;
@@ -25,6 +25,14 @@ impl Turn<'_> {
     pub(super) async fn is_immediate(&self) -> Result<bool, Problem> {
         let recorded = self.book(self.direction().closing()).newest().await?;
         Ok(recorded.as_ref().is_some_and(immediate))
+    }
+
+    /// Refuses to go on, unasked, with an attempt that leaves both sides open.
+    pub(super) async fn refuse_other_kind(&self) -> Result<(), Problem> {
+        match self.is_immediate().await? && !self.policy().immediate {
+            true => Err(immediate_under_way(self.direction())),
+            false => Ok(()),
+        }
     }
 
     /// From now on both streams judge their changes by the rows that they find. What the one that flows has under way was

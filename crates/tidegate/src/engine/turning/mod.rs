@@ -32,11 +32,12 @@ use tidegate_model::{Problem, Stream};
 use tidegate_pipeline::Gate;
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::{self, Part};
-use tidegate_sql::turn::{Book, StepState};
+use tidegate_sql::turn::{Book, Recorded, StepState};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::conductor::Conductor;
+use super::roles::Turns;
 use super::{Ends, Flow};
 use crate::config::Migration;
 use crash::Moment;
@@ -65,31 +66,31 @@ pub struct TurnRequest {
     pub asked_by: Option<String>,
 }
 
-/// Tells whether a turn was begun at some time.
-pub async fn has_turned(flow: Flow<'_>) -> Result<bool, Problem> {
+/// Returns what the turns of a migration have left behind. The side that the last one opened knows of it.
+pub async fn turns(flow: Flow<'_>) -> Result<Turns, Problem> {
     let key = flow.key()?;
-    for end in [&flow.ends.source, &flow.ends.target] {
-        if state::is_installed(&end.session, &key.schema, Part::Common).await? {
-            let book = Book { session: &end.session, schema: &key.schema, name: &key.migration };
-            if book.newest().await?.is_some() {
-                return Ok(true);
-            }
+    let (mut newest, mut turns) = (0, Turns::default());
+    // A turn to an odd generation opens the source, one to an even generation the target.
+    for (end, parity) in [(&flow.ends.source, 1), (&flow.ends.target, 0)] {
+        if !state::is_installed(&end.session, &key.schema, Part::Common).await? {
+            continue;
         }
+        let book = Book { session: &end.session, schema: &key.schema, name: &key.migration };
+        turns.begun |= !book.turns().await?.is_empty();
+        let row = state::read_migration(&end.session, &key.schema, &key.migration).await?;
+        let Some(row) = row.filter(|row| row.generation > newest && row.generation % 2 == parity) else { continue };
+        let turned = book.turned().await?;
+        let led = book.recorded(turned["turn"].as_str().unwrap_or_default()).await?;
+        newest = row.generation;
+        turns.both_open = turned[IMMEDIATE] == true;
+        turns.unparked = led.is_some_and(|led| is_unparked(&led));
     }
-    Ok(false)
+    Ok(turns)
 }
 
-/// Tells whether an immediate turn led to the generation that the migration has reached.
-pub async fn both_open(flow: Flow<'_>) -> Result<bool, Problem> {
-    let key = flow.key()?;
-    let (mut newest, mut immediate) = (0, false);
-    for end in [&flow.ends.source, &flow.ends.target] {
-        let row = state::read_migration(&end.session, &key.schema, &key.migration).await?;
-        let Some(row) = row.filter(|row| row.generation > newest) else { continue };
-        let book = Book { session: &end.session, schema: &key.schema, name: &key.migration };
-        (newest, immediate) = (row.generation, book.turned().await?[IMMEDIATE] == true);
-    }
-    Ok(immediate)
+/// Tells whether the streams of a turn have still to change places.
+fn is_unparked(recorded: &Recorded) -> bool {
+    recorded.steps.iter().any(|row| row.name == Step::Park.name() && row.state != StepState::Done)
 }
 
 /// Returns which turn has begun and not ended.
@@ -186,7 +187,9 @@ impl<'a> Turn<'a> {
         // What was in its way may have been mended since; arming it tells.
         self.conductor.seat(self.direction().armed()).forget_failure();
         let observed = self.observe_all().await?;
-        plan(&observed, self.policy()).map_err(refused)
+        let plan = plan(&observed, self.policy()).map_err(refused)?;
+        self.refuse_flowing(self.conductor.seat(self.direction().armed()))?;
+        Ok(plan)
     }
 
     /// Goes on until the turn is over, one way or the other.
@@ -212,6 +215,7 @@ impl<'a> Turn<'a> {
                     },
                 },
                 Next::Continue { id, step } => {
+                    self.refuse_other_kind().await?;
                     self.recall(&mut ours, id).await?;
                     let ready = self.take_up(step).await.map_err(Failed::Problem);
                     let done = match ready {
@@ -254,11 +258,11 @@ impl<'a> Turn<'a> {
         let (id, turning) = (plan.id.to_string(), Turning::Begun(plan.id).to_string());
         let stream = self.direction().drained();
         let book = self.book(self.direction().closing());
-        book.begin((stream, &id), plan.id.from(), expects.as_deref(), &turning, &steps).await?;
         let policy = self.policy();
         let detail =
             json!({ "request": self.taken.request.id, "hooks": policy.hooks, "accepted": policy.accept.codes() });
-        book.step((stream, &id), Step::Begin.name(), StepState::Done, &detail).await?;
+        let begun = book.begin((stream, &id), plan.id.from(), expects.as_deref(), &turning, &steps, Some(&detail));
+        begun.await?;
         Ok(plan.id)
     }
 
@@ -367,6 +371,15 @@ fn refused(refusal: Refusal) -> Problem {
         reasons.iter().map(numbered).collect::<Vec<_>>().join("; ")
     };
     Problem::definite(first.code, all(|reason| &reason.what), all(|reason| &reason.why), all(|reason| &reason.next))
+}
+
+fn immediate_under_way(direction: Direction) -> Problem {
+    Problem::definite(
+        "CT003",
+        format!("an immediate {direction} of this migration is unfinished"),
+        "it leaves both sides open, which was not asked for now",
+        format!("let it go on: tidegate {direction} --immediate; or undo it: tidegate {direction} --abort"),
+    )
 }
 
 fn other_under_way(other: Direction) -> Problem {

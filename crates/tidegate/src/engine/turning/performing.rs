@@ -106,7 +106,7 @@ impl Turn<'_> {
     }
 
     /// Refuses a turn that cannot tell what applications write at the side to be opened from what the stream writes there.
-    fn refuse_flowing(&self, seat: &Seat) -> Result<(), Problem> {
+    pub(super) fn refuse_flowing(&self, seat: &Seat) -> Result<(), Problem> {
         let armed = self.direction().armed();
         if !self.ends.source.session.is_cockroach() && !self.ends.target.session.is_cockroach() {
             let why = "the way back between two PostgreSQL databases is not built yet";
@@ -274,7 +274,7 @@ impl Turn<'_> {
     /// The turn: one write in the side that opens.
     async fn turn(&mut self, id: TurnId) -> Result<Value, Problem> {
         let (closing, opening) = (self.direction().closing(), self.direction().opening());
-        let recorded = self.book(closing).newest().await?.filter(|recorded| recorded.turn == id.to_string());
+        let recorded = self.book(closing).recorded(&id.to_string()).await?;
         let mut recorded = recorded.ok_or_else(|| Problem::bug("CT099", "a turn has no record", id.to_string()))?;
         let immediate = immediate(&recorded);
         if immediate {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_control::{Hooks, Observed, Step, TurnId};
 use tidegate_model::Problem;
 use tidegate_pipeline::Gate;
-use tidegate_sql::turn::Book;
+use tidegate_sql::turn::{Book, Recorded};
 
 use super::Turn;
 
@@ -73,8 +73,10 @@ impl Turn<'_> {
     /// process that had it, and a turn that was aborted meanwhile must not begin anew by itself.
     pub(super) async fn made(&self) -> Result<Option<TurnId>, Problem> {
         for side in [self.direction().opening(), self.direction().closing()] {
-            let Some(recorded) = self.book(side).newest().await? else { continue };
-            if recorded.detail(Step::Begin.name())["request"] == self.taken.request.id.as_str() {
+            let turns = self.book(side).turns().await?;
+            let is_ours =
+                |recorded: &&Recorded| recorded.detail(Step::Begin.name())["request"] == self.taken.request.id.as_str();
+            if let Some(recorded) = turns.iter().find(is_ours) {
                 return Ok(recorded.turn.parse().ok());
             }
         }
@@ -109,7 +111,7 @@ impl Turn<'_> {
 
 /// Returns the commands that an attempt was begun with, if this side has its record.
 pub(super) async fn recorded_hooks(book: &Book<'_>, id: TurnId) -> Result<Hooks, Problem> {
-    let recorded = book.newest().await?.filter(|recorded| recorded.turn == id.to_string());
+    let recorded = book.recorded(&id.to_string()).await?;
     let hooks = recorded.map(|recorded| recorded.detail(Step::Begin.name())["hooks"].clone());
     Ok(hooks.and_then(|hooks| serde_json::from_value(hooks).ok()).unwrap_or_default())
 }

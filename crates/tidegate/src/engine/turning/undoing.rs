@@ -108,7 +108,7 @@ impl Undoing<'_> {
                 }
                 Step::RecordAbort => {
                     let expects = text(undo.expects);
-                    closing.begin((stream, &id), undo.id.from(), expects.as_deref(), &aborted, &later).await?;
+                    closing.begin((stream, &id), undo.id.from(), expects.as_deref(), &aborted, &later, None).await?;
                 }
                 Step::OnAbort => {
                     let command = self.policy.hooks.on_abort.as_deref().unwrap_or("true");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_testkit::Migration;
-use tidegate_testkit::wait::PATIENCE;
+use tidegate_testkit::wait::{PATIENCE, wait_until};
 
 use super::{IMMEDIATE, both_open, both_stream, keys, migration, settled};
 
@@ -58,6 +58,23 @@ fn what_cannot_be_judged_is_refused_beforehand() {
     let refused = migration.run("failback", &IMMEDIATE).expect_code(1);
     assert!(refused.says("CT023"), "{}", refused.stderr);
     engine.stop();
+}
+
+/// Whoever asks for a turn with a fence gets one, or is told that there is another kind to go on with.
+#[test]
+fn a_turn_with_a_fence_does_not_go_on_with_one_without() {
+    let migration = migration("turn_immediate_kinds");
+    let dying = migration.again().environment("TIDEGATE_CRASH_AT", "verify_rounds:done");
+    let mut engine = dying.start_streaming();
+    let mut asking = dying.begin("cutover", &IMMEDIATE);
+    wait_until("the engine dies", PATIENCE, || engine.ended().is_some());
+    asking.kill9();
+    let refused = migration.run("cutover", &["--yes"]).expect_code(1);
+    assert!(refused.says("CT003") && refused.says("immediate"), "{}", refused.stderr);
+    assert_eq!(migration.target.sql("SELECT generation FROM tidegate.migration"), "1");
+    migration.run("cutover", &["--abort"]).expect_code(0);
+    migration.run("cutover", &["--yes"]).expect_code(0);
+    migration.source.try_sql("INSERT INTO item (id) VALUES (1000)").expect_err("the source is closed");
 }
 
 #[test]
