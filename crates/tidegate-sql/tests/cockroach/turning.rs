@@ -215,7 +215,7 @@ async fn steps_are_recorded_and_copied(standin: &Standin) {
     let (one, mut other) = (target(standin, &[]).await, target(standin, &[]).await);
     let turn = (Stream::Forward, "2.1");
     let closing = book(&one);
-    closing.begin(turn, 1, None, "begun 2.1", &["fence", "turn"]).await.unwrap();
+    closing.begin(turn, 1, None, "begun 2.1", &["fence", "turn"], None).await.unwrap();
     closing.step(turn, "fence", StepState::Begun, &json!(null)).await.unwrap();
     closing.step(turn, "fence", StepState::Done, &json!({ "tables": 2 })).await.unwrap();
     let recorded = closing.newest().await.unwrap().unwrap();

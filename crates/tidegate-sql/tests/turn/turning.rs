@@ -143,7 +143,7 @@ async fn steps_are_kept_where_they_are_taken_and_copied() {
     let ends = Ends::new().await;
     let closing = book(&ends.source);
     let turn = (Stream::Forward, "2.1");
-    closing.begin(turn, 1, None, "begun 2.1", &["fence", "drain", "turn"]).await.unwrap();
+    closing.begin(turn, 1, None, "begun 2.1", &["fence", "drain", "turn"], None).await.unwrap();
     closing.step(turn, "fence", StepState::Begun, &Value::Null).await.unwrap();
     closing.step(turn, "fence", StepState::Done, &json!({ "tables": 2 })).await.unwrap();
     closing.step(turn, "drain", StepState::Begun, &Value::Null).await.unwrap();
