@@ -103,8 +103,6 @@ pub struct Accept {
     pub unrevocable_roles: bool,
     /// Sessions of others that use the applier's role (CT014).
     pub our_role: bool,
-    /// Changes by others on the closed side (CT015).
-    pub breaches: bool,
     /// Both sides writable at once (CT021).
     pub both_writable: bool,
 }
@@ -133,7 +131,7 @@ impl Accept {
         self.clone().each().into_iter().filter(|(_, accepted)| **accepted).map(|(code, _)| code).collect()
     }
 
-    fn each(&mut self) -> [(&'static str, &mut bool); 8] {
+    fn each(&mut self) -> [(&'static str, &mut bool); 7] {
         [
             ("CT007", &mut self.not_carried),
             ("CT008", &mut self.dead_letters),
@@ -141,7 +139,6 @@ impl Accept {
             ("CT010", &mut self.long_writers),
             ("CT013", &mut self.unrevocable_roles),
             ("CT014", &mut self.our_role),
-            ("CT015", &mut self.breaches),
             ("CT021", &mut self.both_writable),
         ]
     }

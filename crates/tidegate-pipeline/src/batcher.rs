@@ -93,10 +93,40 @@ impl Batcher {
     /// Says how far batches may go from now on.
     pub(crate) fn set_gate(&mut self, gate: Gate) {
         self.gate = gate;
-        while self.gate == Gate::Parked && self.queue.front().is_some_and(|next| !changes_rows(next)) {
-            let next = self.queue.pop_front().expect("the front is there");
-            self.queue_bytes -= next.changes.memory_bytes();
+        self.pass_over_messages();
+    }
+
+    /// Of a parked stream, gives up what was received up to `position`, and returns it.
+    pub(crate) fn drop_until(&mut self, position: &Position) -> Vec<Pending> {
+        let mut dropped = Vec::new();
+        while self.gate == Gate::Parked
+            && let Some(next) = self.queue.front()
+            && next.position.is_at_or_before(position)
+        {
+            dropped.push(Pending::of(next));
+            self.pop();
         }
+        self.pass_over_messages();
+        if !dropped.is_empty() {
+            // The next watermark moves the checkpoint past it at once.
+            self.moved_at = None;
+        }
+        dropped
+    }
+
+    /// A parked stream need not keep what changes no row.
+    fn pass_over_messages(&mut self) {
+        while self.gate == Gate::Parked && self.queue.front().is_some_and(|next| !changes_rows(next)) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Transaction {
+        let next = self.queue.pop_front().expect("the front is there");
+        self.queue_bytes -= next.changes.memory_bytes();
+        self.queue_spooled -= usize::from(is_spooled(&next));
+        self.queue_rows -= usize::from(changes_rows(&next));
+        next
     }
 
     /// Returns how far batches may go.
@@ -210,18 +240,15 @@ impl Batcher {
             if full || alone || !self.gate.lets(&next.position) {
                 break;
             }
-            let next = self.queue.pop_front().expect("the front is there");
+            let next = self.pop();
             bytes += next.changes.memory_bytes();
             let spooled = is_spooled(&next);
-            self.queue_spooled -= usize::from(spooled);
-            self.queue_rows -= usize::from(changes_rows(&next));
             self.remember(next.xid);
             transactions.push(next);
             if spooled {
                 break;
             }
         }
-        self.queue_bytes -= bytes;
         let until = self.end_of(transactions.last());
         let span = Span { after: std::mem::replace(&mut self.after, until.clone()), until };
         Batch { span, transactions }
@@ -386,6 +413,26 @@ mod tests {
         }
         assert!(batcher.has_room() && batcher.due(0).is_none());
         assert_eq!(batcher.pending().len(), 9);
+    }
+
+    #[test]
+    fn only_a_parked_stream_gives_up_what_it_received_and_its_checkpoint_goes_on_behind_it() {
+        let now = Instant::now();
+        let mut batcher = batcher(now);
+        for event in [giant(11), giant(12), giant(13), Event::Watermark(at(20))] {
+            batcher.push(event, now).unwrap();
+        }
+        batcher.set_gate(Gate::Held);
+        assert!(batcher.drop_until(&at(20)).is_empty());
+        batcher.set_gate(Gate::Parked);
+        assert_eq!(batcher.drop_until(&at(12)).len(), 2);
+        assert_eq!((batcher.waiting(), batcher.due(0)), (1, None), "one is left in front of which it stays");
+        assert_eq!(batcher.drop_until(&at(20)).len(), 1);
+        assert_eq!(batcher.due(0), Some(now));
+        let batch = batcher.take(now);
+        assert!(batch.transactions.is_empty());
+        assert_eq!(batch.span, Span { after: at(10), until: at(20) });
+        assert!(batcher.has_room());
     }
 
     #[test]

@@ -72,7 +72,11 @@ pub struct Queue {
 }
 
 /// What a handle asks of the loop.
-pub(crate) type Question = oneshot::Sender<Queue>;
+#[derive(Debug)]
+pub(crate) enum Question {
+    Queue(oneshot::Sender<Queue>),
+    DropUntil(Position, oneshot::Sender<Vec<Pending>>),
+}
 
 /// Steers a running pipeline. Cheap to clone. Every call fails once the pipeline has ended.
 #[derive(Clone, Debug)]
@@ -134,7 +138,16 @@ impl Handle {
     /// Returns what has been received.
     pub async fn queue(&self) -> Result<Queue, Problem> {
         let (answer, answered) = oneshot::channel();
-        self.questions.send(answer).await.map_err(|_gone| has_ended())?;
+        self.questions.send(Question::Queue(answer)).await.map_err(|_gone| has_ended())?;
+        answered.await.map_err(|_gone| has_ended())
+    }
+
+    /// Gives up, for good, what a parked pipeline has received up to `position`, and returns it. Of one that is not parked
+    /// nothing is given up.
+    pub async fn drop_until(&self, position: &Position) -> Result<Vec<Pending>, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let question = Question::DropUntil(position.clone(), answer);
+        self.questions.send(question).await.map_err(|_gone| has_ended())?;
         answered.await.map_err(|_gone| has_ended())
     }
 

@@ -161,10 +161,19 @@ impl<S: Source, A: Applier> Pipeline<S, A> {
         self.batcher.set_gate(gate);
     }
 
-    fn answer(&self, question: Question) {
-        let received = self.batcher.received().clone();
+    fn answer(&mut self, question: Question) {
         // Who asked may have gone.
-        let _ = question.send(Queue { received, pending: self.batcher.pending(), taken: self.batcher.taken() });
+        match question {
+            Question::Queue(answer) => {
+                let received = self.batcher.received().clone();
+                let _ = answer.send(Queue { received, pending: self.batcher.pending(), taken: self.batcher.taken() });
+            }
+            Question::DropUntil(position, answer) => {
+                let dropped = self.batcher.drop_until(&position);
+                info!(%position, transactions = dropped.len(), "given up");
+                let _ = answer.send(dropped);
+            }
+        }
     }
 
     async fn submit(&mut self) -> Result<(), Problem> {

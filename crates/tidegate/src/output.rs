@@ -1,5 +1,6 @@
 //! Exit codes, and how results and problems are shown.
 
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -96,9 +97,27 @@ pub fn show_failure(failure: &Failure, json: bool) {
     }
 }
 
+/// Prints a line of a result, as `println!` does; but whoever reads it may have heard enough.
+macro_rules! say {
+    ($($line:tt)*) => { $crate::output::write_line(format_args!($($line)*)) };
+}
+pub(crate) use say;
+
+/// What a shell calls the end of a program whose reader has gone.
+const READER_GONE: i32 = 128 + 13;
+
+/// Writes a line to standard output. Where nobody reads it any more the program ends, as others do.
+pub fn write_line(line: fmt::Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(READER_GONE),
+        Err(error) => panic!("standard output cannot be written: {error}"),
+    }
+}
+
 /// Prints a result for machines.
 pub fn print_json<T: Serialize>(value: &T) {
-    println!("{}", serde_json::to_string_pretty(value).expect("results serialise"));
+    say!("{}", serde_json::to_string_pretty(value).expect("results serialise"));
 }
 
 /// Prints findings for people, the most serious ones last, where the eye is.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate_testkit::wait::{PATIENCE, wait_until};
-use tidegate_testkit::{Migration, Proxy, source_server, target_server};
+use tidegate_testkit::{Migration, Proxy, program, source_server, target_server};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, n int)";
 /// Nobody listens there: the port is reserved.
@@ -145,6 +145,22 @@ fn status_tells_running_stopped_and_unknown_apart() {
     engine.stop();
     let stopped = migration.run("status", &["--json"]).expect_code(0).json();
     assert_eq!(stopped["streams"][0]["state"], "stopped");
+    migration.start_flowing().kill9();
+    let killed = migration.run("status", &["--json"]).expect_code(1).json();
+    assert_eq!((&killed["error"]["code"], &killed["streams"][0]["state"]), (&"MI032".into(), &"stopped".into()));
+}
+
+#[test]
+fn a_reader_that_has_heard_enough_is_no_failure() {
+    let migration = with_table("reader_gone");
+    migration.start_streaming().stop();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(program());
+    command.args(["status", "--source", &migration.source.url(), "--target", &migration.target.url()]);
+    let ended = command.args(["--name", &migration.name]).stdout(writer).output().unwrap();
+    assert_eq!(ended.status.code(), Some(141), "{ended:?}");
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
 }
 
 #[test]

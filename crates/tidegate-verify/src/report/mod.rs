@@ -55,6 +55,9 @@ pub struct Report {
     /// Whether no fence was taken: rows were read again until both sides agreed, which proves less.
     #[serde(default)]
     pub weak: bool,
+    /// How many transactions of others on the closed side were given up, because both sides are equal without them.
+    #[serde(default)]
+    pub breaches_dropped: u64,
 }
 
 /// What was found in one table.
@@ -146,7 +149,8 @@ impl Report {
     /// Puts a report together.
     pub fn new(tables: Vec<TableReport>, sequences: Vec<SequenceReport>) -> Report {
         let verdicts = tables.iter().map(|table| table.verdict).chain(sequences.iter().map(|one| one.verdict));
-        Report { verdict: verdicts.fold(Verdict::Equal, Verdict::and), tables, sequences, weak: false }
+        let verdict = verdicts.fold(Verdict::Equal, Verdict::and);
+        Report { verdict, tables, sequences, weak: false, breaches_dropped: 0 }
     }
 
     /// Says that no fence was taken for it.

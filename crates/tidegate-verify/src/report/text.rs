@@ -19,6 +19,13 @@ impl fmt::Display for Report {
             let (name, verdict) = (&sequence.name, sequence.verdict.as_str());
             writeln!(f, "sequence {name}: {verdict} (source {}, target {})", sequence.source, sequence.target)?;
         }
+        if self.breaches_dropped > 0 {
+            let count = self.breaches_dropped;
+            writeln!(
+                f,
+                "given up: {count} transactions of others on the closed side; both sides are equal without them"
+            )?;
+        }
         let weak = if self.weak { " (weak: no fence was taken, rows were read until they agreed)" } else { "" };
         writeln!(f, "verdict: {}{weak}", self.verdict.as_str())
     }

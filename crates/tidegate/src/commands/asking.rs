@@ -8,6 +8,7 @@ use serde_json::Value;
 use tidegate_model::{Class, Problem, Stream};
 use tidegate_sql::requests::{self, Answers, Request, RequestState};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,8 @@ use crate::output::Failure;
 
 /// How often the answer is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long what was owned meanwhile may take to be given back when this process is to end.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
 /// How often an owner is looked for.
 const OWNER_EVERY: Duration = Duration::from_millis(500);
 
@@ -64,6 +67,11 @@ pub async fn ask(
     let answer = tokio::select! {
         answer = answering => answer,
         ended = &mut owning => return Err(ended.err().unwrap_or_else(|| Failure::unknown(ended_early()))),
+        () = signalled() => {
+            stop.cancel();
+            let _ = timeout(GIVE_BACK_MAX, owning).await;
+            return Err(Failure::unknown(interrupted()));
+        }
     };
     stop.cancel();
     // What was owned meanwhile is given back in order; where somebody else is the owner this returns at once.
@@ -125,17 +133,36 @@ async fn without_owner(
     Box::pin(engine::run(flow.migration, wishes, stop)).await
 }
 
+/// Waits until somebody wants this process to end.
+async fn signalled() {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be listened for");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
 /// Returns whether a look that failed may be repeated over the same session.
 fn may_look_again(flow: Flow<'_>, problem: &Problem) -> bool {
     problem.class == Class::Transient && !flow.to().session.is_closed()
 }
 
-/// Returns the problem that an answer tells. Its code is shown as part of the text, because only codes of this program
-/// are known to it.
-fn told(error: &Value) -> Problem {
+/// Returns the problem that an answer tells, under the code that its owner gave it.
+pub fn told(error: &Value) -> Problem {
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-    let what = format!("the owner refused ({}): {}", text("code"), text("what"));
-    Problem::definite("MI009", what, text("why"), text("next"))
+    // Codes are constants of a program; this one lives as long, for the command ends with it.
+    let code: &'static str = if text("code").is_empty() { "MI009" } else { text("code").leak() };
+    Problem::definite(code, text("what"), text("why"), text("next"))
+}
+
+fn interrupted() -> Problem {
+    Problem::definite(
+        "MI019",
+        "stopped before the answer came",
+        "what was asked is not taken back: whoever runs the streams goes on with it",
+        "tidegate status says where it stands, and the same command waits again; a turn is undone with --abort",
+    )
 }
 
 fn ended_early() -> Problem {

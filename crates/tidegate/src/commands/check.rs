@@ -8,7 +8,7 @@ use crate::config::{Migration, PipelineOptions};
 use crate::engine::{
     Before, Ends, Flow, NoCopy, Preflight, Upstream, Verdict, Wishes, known, preflight, with_upstream,
 };
-use crate::output::{Exit, Failure, print_findings, print_json};
+use crate::output::{Exit, Failure, print_findings, print_json, say};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -36,15 +36,15 @@ pub async fn run(args: CheckArgs) -> Result<Exit, Failure> {
     } else {
         print_findings(&mut std::io::stdout(), findings);
         let critical = findings.iter().filter(|finding| finding.severity >= Severity::Critical).count();
+        let counted = |one: &str, more: &str| format!("{critical} {}", if critical == 1 { one } else { more });
         match verdict {
             Verdict::Pass => {
-                println!(
-                    "pass: {tables} tables can be carried from {} to {}",
-                    ends.source.settings, ends.target.settings
-                );
+                say!("pass: {tables} tables can be carried from {} to {}", ends.source.settings, ends.target.settings);
             }
-            Verdict::Fail => println!("fail: {critical} findings have to be mended first"),
-            Verdict::Unknown => println!("unknown: {critical} questions could not be answered; that is not a pass"),
+            Verdict::Fail => say!("fail: {} to be mended first", counted("finding has", "findings have")),
+            Verdict::Unknown => {
+                say!("unknown: {} not be answered; that is not a pass", counted("question could", "questions could"));
+            }
         }
     }
     Ok(verdict.exit())

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::{ConfigArgs, ConfigCommand};
 use crate::config::{File, Migration, Shown};
-use crate::output::{Exit, Failure, print_json};
+use crate::output::{Exit, Failure, print_json, say};
 
 #[derive(Serialize)]
 struct ShownFile {
@@ -28,10 +28,10 @@ fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     if args.json {
         print_json(&serde_json::json!({ "valid": found.is_empty(), "problems": found }));
     } else if found.is_empty() {
-        println!("{} is valid", args.file.display());
+        say!("{} is valid", args.file.display());
     } else {
         for problem in &found {
-            println!("{}: {problem}", args.file.display());
+            say!("{}: {problem}", args.file.display());
         }
     }
     // Exit code 2, not 1: a bad configuration is no answer about a migration.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::DrainArgs;
 use crate::config::{Migration, PipelineOptions};
 use crate::engine::{Before, Ends, Flow, Upstream, Wishes, run_alone, with_upstream};
-use crate::output::{Exit, Failure, bytes, print_json};
+use crate::output::{Exit, Failure, bytes, print_json, say};
 
 /// Writes a marker at the source of a stream and waits until it has passed it: by its owner, or as its owner.
 pub(super) async fn drain(flow: Flow<'_>, limit: std::time::Duration) -> Result<Drained, Failure> {
@@ -71,9 +71,9 @@ impl Drained {
     fn print(&self) {
         let Drained { stream, marker, applied, .. } = self;
         let which = if *stream == Stream::Forward { "the target" } else { "the source (reverse stream)" };
-        println!("drained: {which} is at {applied}, past the marker at {marker} ({:.0} ms)", self.seconds * 1000.0);
+        say!("drained: {which} is at {applied}, past the marker at {marker} ({:.0} ms)", self.seconds * 1000.0);
         for table in &self.not_carried {
-            println!("  warning: not carried: {table} appeared after the migration began; --recopy {table} adds it");
+            say!("  warning: not carried: {table} appeared after the migration began; --recopy {table} adds it");
         }
     }
 }
@@ -171,7 +171,7 @@ async fn not_carried<U: Upstream>(flow: Flow<'_>, upstream: &U) -> Result<Vec<St
 fn read_answer(answer: &Value) -> Result<Position, Problem> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if let Some(error) = answer.get("error") {
-        return Err(Problem::definite("MI009", text(&error["what"]), text(&error["why"]), text(&error["next"])));
+        return Err(super::asking::told(error));
     }
     text(&answer["applied_position"]).parse().map_err(|error: tidegate_model::InvalidPosition| {
         Problem::bug("MI009", "the owner's answer cannot be read", error.to_string())

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::cli::{Direction, MigrateArgs};
 use crate::config::Migration;
 use crate::engine::{self, NoCopy, Wishes};
-use crate::output::{Exit, Failure, print_json};
+use crate::output::{Exit, Failure, print_json, say};
 
 pub async fn run(args: MigrateArgs) -> Result<Exit, Failure> {
     let wishes = wishes(&args).map_err(Failure::unknown)?;
@@ -21,7 +21,7 @@ pub async fn run(args: MigrateArgs) -> Result<Exit, Failure> {
     if json {
         print_json(&serde_json::json!({ "name": migration.name.as_str(), "applied_position": applied }));
     } else {
-        println!("stopped; the target is at {}", applied.as_deref().unwrap_or("no position yet"));
+        say!("stopped; the target is at {}", applied.as_deref().unwrap_or("no position yet"));
     }
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ use super::migrate::stop_on_signals;
 use crate::cli::StatusArgs;
 use crate::config::{Migration, PipelineOptions};
 use crate::engine::{line, state_key};
-use crate::output::{ErrorJson, Exit, Failure, print_json};
+use crate::output::{ErrorJson, Exit, Failure, print_json, say};
 use crate::status::{Status, StreamState, StreamStatus, TableCounts};
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -118,7 +118,11 @@ fn breached(migration: &Migration) -> Problem {
         "CT015",
         "somebody writes to the side that is not open",
         "BREACH: what was written there is not carried over, and the two sides are not equal any more",
-        format!("find the writer and stop it; then compare: tidegate verify --name {}", migration.name),
+        format!(
+            "find the writer and stop it; tidegate verify --repair --name {} makes both sides equal and gives up what was \
+             written there",
+            migration.name
+        ),
     )
 }
 
@@ -153,10 +157,16 @@ impl Asked<'_> {
         }
         let missing = self.measure(&mut stream, &records).await;
         if error.is_none() {
-            *error = owner.and_then(|owner| owner.error).and_then(|error| serde_json::from_value(error).ok());
+            let told = owner.as_ref().and_then(|owner| owner.error.clone());
+            *error = told.and_then(|error| serde_json::from_value(error).ok());
         }
         if error.is_none() && missing && applied.is_some() {
             *error = Some(ErrorJson::from(&slot_missing(self.migration)));
+        }
+        if error.is_none()
+            && let Some(gone) = owner.filter(is_gone)
+        {
+            *error = Some(ErrorJson::from(&ended_without_a_word(self.migration, &self.key, &gone)));
         }
         streams.push(stream);
         Ok(())
@@ -229,6 +239,21 @@ async fn measure_cockroach(
     Ok(())
 }
 
+/// Tells whether a process ran the stream and was killed, or is cut off.
+fn is_gone(owner: &OwnerRow) -> bool {
+    !owner.stopped && !owner.seems_alive()
+}
+
+fn ended_without_a_word(migration: &Migration, key: &StateKey, owner: &OwnerRow) -> Problem {
+    let OwnerRow { pid, host, heartbeat_age_seconds, .. } = owner;
+    Problem::definite(
+        "MI032",
+        format!("nobody runs the {} stream: its process has ended without a word", key.stream),
+        format!("process {pid} on {host} gave its last sign of life {heartbeat_age_seconds:.0} s ago"),
+        format!("tidegate migrate --name {} goes on where it was", migration.name),
+    )
+}
+
 fn slot_missing(migration: &Migration) -> Problem {
     let (name, slot) = (&migration.name, migration.name.object_name());
     Problem::definite(
@@ -249,12 +274,8 @@ fn said_by(owner: Option<&OwnerRow>, key: &StateKey) -> StreamStatus {
         // Measured again: the history goes on being forgotten. And what was on disk went with the process.
         (stream.history_seconds_left, stream.spooled_bytes) = (None, 0);
         stream.waiting_for = match owner {
-            Some(owner) if owner.stopped => None,
-            Some(owner) => Some(format!(
-                "an owner: process {} on {} ended without a word {:.0} s ago; tidegate migrate goes on",
-                owner.pid, owner.host, owner.heartbeat_age_seconds
-            )),
-            None => None,
+            Some(owner) if is_gone(owner) => Some("an owner: tidegate migrate goes on".to_owned()),
+            Some(_) | None => None,
         };
     }
     stream
@@ -276,21 +297,21 @@ fn told(conflict: &Conflict) -> String {
 }
 
 fn print(status: &Status) {
-    println!("migration {}: phase {}, generation {}", status.name, status.phase, status.generation);
+    say!("migration {}: phase {}, generation {}", status.name, status.phase, status.generation);
     for stream in &status.streams {
-        println!("  {}: {}", stream.stream, line(stream));
+        say!("  {}: {}", stream.stream, line(stream));
         for table in &stream.not_carried {
-            println!("  not carried: {table} appeared at the {} after the migration began", stream.reads());
+            say!("  not carried: {table} appeared at the {} after the migration began", stream.reads());
         }
         for table in &stream.dropped {
-            println!("  dropped at the {}: {table}; it stays at the other side as it is", stream.reads());
+            say!("  dropped at the {}: {table}; it stays at the other side as it is", stream.reads());
         }
     }
     for conflict in status.conflicts.iter().flatten() {
-        println!("  conflict: {}", told(conflict));
+        say!("  conflict: {}", told(conflict));
     }
     if let Some(error) = &status.error {
-        println!("error[{}]: {}\n  why:  {}\n  next: {}", error.code, error.what, error.why, error.next);
+        say!("error[{}]: {}\n  why:  {}\n  next: {}", error.code, error.what, error.why, error.next);
     }
 }
 

@@ -11,7 +11,7 @@ use super::asking;
 use crate::cli::{Fence, TurnArgs};
 use crate::config::{Migration, PipelineOptions};
 use crate::engine::{Ends, Flow, TurnRequest, abort_turn, turn_standing, unfinished_turn};
-use crate::output::{Exit, Failure, print_json};
+use crate::output::{Exit, Failure, print_json, say};
 
 pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
@@ -69,7 +69,7 @@ async fn abort(args: &TurnArgs, migration: &Migration, direction: Direction, pol
     if args.migration.json {
         print_json(&serde_json::json!({ "aborted": true, "open": direction.closing() }));
     } else {
-        println!("aborted: the {} is open", direction.closing());
+        say!("aborted: the {} is open", direction.closing());
     }
     Ok(Exit::Done)
 }
@@ -93,7 +93,7 @@ fn show(args: &TurnArgs, answer: &Value, what: &str) {
     if args.migration.json {
         print_json(&answer[what]);
     } else {
-        println!("{}", answer["text"].as_str().unwrap_or_default());
+        say!("{}", answer["text"].as_str().unwrap_or_default());
     }
 }
 

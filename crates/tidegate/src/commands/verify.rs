@@ -9,7 +9,7 @@ use super::asking;
 use crate::cli::VerifyArgs;
 use crate::config::{Migration, PipelineOptions};
 use crate::engine::{Ends, Flow, VerifyWishes};
-use crate::output::{Exit, Failure, print_json};
+use crate::output::{Exit, Failure, print_json, say};
 
 pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
@@ -42,7 +42,7 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     if args.migration.json {
         print_json(&report);
     } else {
-        println!("{report}");
+        say!("{report}");
     }
     Ok(match report.verdict {
         Verdict::Equal => Exit::Done,

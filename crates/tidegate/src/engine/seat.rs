@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tidegate_model::{Position, Problem, Stream, TableRoute};
 use tidegate_pipeline::{Gate, Handle, Pending};
@@ -12,12 +13,15 @@ use tidegate_sql::requests::Taken;
 use tidegate_sql::state::Lease;
 use tidegate_verify::Touched;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use super::NoCopy;
 use super::board::Board;
 use super::roles::{Role, Roles};
 use crate::status::{StreamState, StreamStatus};
 
+/// How often it is looked whether a checkpoint has moved.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Requests that may wait for somebody to do them.
 const REQUESTS_MAX: usize = 64;
 
@@ -233,6 +237,26 @@ impl Seat {
         let live = self.live().await;
         let queue = live.handle.queue().await?;
         Ok(queue.pending.into_iter().filter(|pending| pending.changes_rows).collect())
+    }
+
+    /// Returns up to where a stream that is parked has received what others have written on its closed side; `None`: nobody
+    /// has, or it is not parked.
+    pub async fn breached_until(&self) -> Result<Option<Position>, Problem> {
+        if self.gate() != Gate::Parked || !self.is_live() {
+            return Ok(None);
+        }
+        Ok(self.breaches().await?.pop().map(|last| last.position))
+    }
+
+    /// Gives up what a parked stream has received up to `position`, and returns how many transactions changed rows.
+    pub async fn drop_breaches(&self, position: &Position) -> Result<u64, Problem> {
+        let live = self.live().await;
+        let dropped = live.handle.drop_until(position).await?;
+        // Said when it is so for good; one that follows at once keeps the checkpoint where it is, and is told as such.
+        while live.handle.progress().borrow().applied < *position && self.breaches().await?.is_empty() {
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(dropped.iter().filter(|pending| pending.changes_rows).count() as u64)
     }
 
     /// Waits until everything up to `position` is durable at the target, through whatever outages. Cancel-safe.

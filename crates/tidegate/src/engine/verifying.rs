@@ -87,7 +87,11 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
         lease: live.lease.clone(),
         request: &taken.request.id,
     };
+    // What others wrote on the closed side before this is in what is compared.
+    let other = conductor.seat(other(seat.stream));
+    let breached = if wishes.repair { other.breached_until().await? } else { None };
     let (mut known, mut reports) = (record.found_equal().await?, Vec::new());
+    let all_now = wishes.tables.is_empty() && known.is_empty();
     for (number, table) in tables.iter().enumerate() {
         let name = table.source.name.to_string();
         if let Some(place) = known.iter().position(|report| report.name == name) {
@@ -104,7 +108,11 @@ pub async fn verify(conductor: &Conductor, seat: &Seat, taken: &Taken) -> Result
             .await?;
     }
     let sequences = sequences::compare(&conductor.migration, &live, &names, !wishes.tables.is_empty()).await;
-    let report = Report::new(reports, sequences);
+    let rows_equal = reports.iter().all(|report| report.verdict == Verdict::Equal);
+    let mut report = Report::new(reports, sequences);
+    if let Some(until) = breached.filter(|_| rows_equal && all_now) {
+        report.breaches_dropped = other.drop_breaches(&until).await?;
+    }
     info!(verdict = report.verdict.as_str(), tables = tables.len(), stream = %seat.stream, "compared");
     Ok(serde_json::to_value(report).expect("a report is plain data"))
 }
@@ -253,8 +261,7 @@ fn may_compare(conductor: &Conductor, seat: &Seat, wishes: &VerifyWishes) -> Res
         let what = format!("the {stream} stream does not flow, so there is nothing to compare");
         return Err(Problem::definite("VF012", what, why, "ask again: the stream that flows now is then compared"));
     }
-    let other = if stream == Stream::Forward { Stream::Reverse } else { Stream::Forward };
-    if wishes.repair && conductor.seat(other).flows() {
+    if wishes.repair && conductor.seat(other(stream)).flows() {
         return Err(Problem::definite(
             "VF012",
             "nothing is repaired while both sides are open",
@@ -263,6 +270,13 @@ fn may_compare(conductor: &Conductor, seat: &Seat, wishes: &VerifyWishes) -> Res
         ));
     }
     Ok(())
+}
+
+fn other(stream: Stream) -> Stream {
+    match stream {
+        Stream::Forward => Stream::Reverse,
+        Stream::Reverse => Stream::Forward,
+    }
 }
 
 fn no_table() -> Problem {

@@ -1,5 +1,6 @@
 //! Hooks, sequences, and processes that come and go between two turns and in the middle of one.
 
+use nix::sys::signal::Signal;
 use tidegate_testkit::Migration;
 use tidegate_testkit::wait::{PATIENCE, wait_until};
 
@@ -51,6 +52,36 @@ fn sequences_go_on_behind_every_value_that_was_used_on_either_side() {
     migration.source.sql(use_them);
     assert_eq!(migration.source.number("SELECT count(*) FROM s"), 60);
     assert!(migration.source.number("SELECT nextval('alone')") > 3);
+    engine.stop();
+}
+
+#[test]
+fn whoever_stops_waiting_for_a_turn_is_told_that_it_goes_on() {
+    let migration = super::turning("turn_interrupted");
+    let engine = migration.start_streaming();
+    let mut asking = migration.begin("cutover", &["--yes", "--on-fence", "sleep 3"]);
+    wait_until("the hook runs", PATIENCE, || {
+        migration.source.sql("SELECT state FROM tidegate.cutover_step WHERE step = 'on_fence'") == "begun"
+    });
+    asking.signal(Signal::SIGINT);
+    let stopped = asking.wait(PATIENCE).expect_code(2);
+    assert_eq!(stopped.error_code().as_deref(), Some("MI019"), "{}", stopped.stderr);
+    wait_until("the turn goes on", PATIENCE, || migration.status()["phase"] == "reversed");
+    migration.run("cutover", &["--yes"]).expect_code(0);
+    engine.stop();
+}
+
+#[test]
+fn a_sequence_that_cannot_be_moved_on_is_told_before_anybody_is_stopped() {
+    let migration = super::turning("turn_sequence_refused");
+    migration.source.sql("CREATE SEQUENCE s; SELECT nextval('s')");
+    migration.target.sql("CREATE SEQUENCE s INCREMENT -1");
+    let engine = migration.start_streaming();
+    let refused = migration.run("cutover", &["--yes"]).expect_code(1);
+    assert_eq!(refused.error_code().as_deref(), Some("SQ003"), "{}", refused.stderr);
+    let fence = "SELECT state FROM tidegate.cutover_step WHERE step = 'fence'";
+    assert_eq!(migration.source.sql(fence), "planned");
+    migration.source.sql("INSERT INTO item VALUES (1000, 'never closed')");
     engine.stop();
 }
 

@@ -18,7 +18,7 @@ use tidegate_throwaway::Server;
 use tokio::task::spawn_blocking;
 
 use crate::cli::DemoArgs;
-use crate::output::{Exit, Failure};
+use crate::output::{Exit, Failure, say};
 use cockroach::Cockroach;
 use engine::Engine;
 use traffic::Traffic;
@@ -100,7 +100,7 @@ async fn story(args: &DemoArgs) -> anyhow::Result<bool> {
     engine.until_ended().await?;
     cockroach.discard().await?;
     print!("\n{}\n{comparison}\n", told.table());
-    println!(
+    say!(
         "{}: {} rows on both sides compared one by one, {} transactions at PostgreSQL, {} at CockroachDB, {:.0} s",
         if comparison.equal() { "EQUAL" } else { "DIFFERENT" },
         comparison.rows(),
@@ -191,7 +191,7 @@ impl Narrator {
     }
 
     fn say(&self, what: impl AsRef<str>) {
-        println!("[{:5.1} s] {}", self.started.elapsed().as_secs_f64(), what.as_ref());
+        say!("[{:5.1} s] {}", self.started.elapsed().as_secs_f64(), what.as_ref());
     }
 
     /// Returns the steps as a table.

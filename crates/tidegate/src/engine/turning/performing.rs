@@ -139,6 +139,8 @@ impl Turn<'_> {
         let seat = self.conductor.seat(self.drained());
         let say = |text: String| taken.progress(json!({ "said": text }));
         let detail = self.rounds.run(migration, seat, say).await?;
+        // Whatever keeps them from being moved on is told before anybody is stopped; behind the fence they go on from here.
+        self.sequences().await?;
         self.ready(id).await?;
         Ok(detail)
     }
@@ -437,7 +439,7 @@ fn breach(stream: tidegate_model::Stream, count: usize, first: &Position) -> Pro
         "CT015",
         format!("somebody wrote where nobody may: {count} transactions on the {stream} stream"),
         format!("the first one ends at {first}; none of them is applied"),
-        "find the writer and stop it; then turn again, which compares both sides first",
+        "find the writer and stop it; tidegate verify --repair gives up what was written there; then turn again",
     )
 }
 
