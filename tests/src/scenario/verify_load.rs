@@ -136,8 +136,19 @@ pub struct LongPlan {
     pub rows: u64,
     /// How long it is written and compared.
     pub lasts: Duration,
+    /// Whether a cutover follows, while it is written.
+    pub turns: bool,
     /// Decides what is written.
     pub seed: u64,
+}
+
+/// The comparison inside the block of a turn, while nothing can be written.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Rows that it compared: those touched since the last round before the fence.
+    pub rows: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// What comparisons under load came to.
@@ -151,21 +162,29 @@ pub struct Long {
     pub rows_per_second: f64,
     /// How long it took.
     pub took: Duration,
+    /// The last one, of the cutover behind them.
+    pub block: Option<Block>,
 }
 
 impl fmt::Display for Long {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Long { comparisons, compared, rows_per_second, took } = self;
+        let Long { comparisons, compared, rows_per_second, took, block } = self;
         let seconds = took.as_secs();
         write!(
             f,
             "{comparisons} comparisons of {compared} rows in {seconds} s, {rows_per_second:.0} rows/s written: "
         )?;
-        write!(f, "no false difference")
+        write!(f, "no false difference")?;
+        match block {
+            Some(Block { rows, took_ms }) => {
+                write!(f, "; then {rows} rows in {took_ms} ms inside the block of a cutover")
+            }
+            None => Ok(()),
+        }
     }
 }
 
-/// Compares a large table again and again while its rows are written at random.
+/// Compares a large table again and again while its rows are written at random, and then turns if that is planned.
 ///
 /// # Panics
 /// If a comparison finds a difference: there is none.
@@ -188,10 +207,22 @@ pub fn long(migration: &Migration, plan: &LongPlan) -> Long {
         compared += report["tables"][0]["compared"].as_u64().unwrap_or_default();
     }
     let took = began.elapsed();
-    let rows_per_second = writers.stop() as f64 / took.as_secs_f64();
+    let rows_per_second = writers.written() as f64 / took.as_secs_f64();
+    // The fence ends the writers, or they are told to end.
+    let block = plan.turns.then(|| block(migration, PATIENCE + took));
+    writers.stop();
     engine.assert_running();
     engine.stop();
-    Long { comparisons, compared, rows_per_second, took }
+    Long { comparisons, compared, rows_per_second, took, block }
+}
+
+/// Turns, and returns what was compared inside the block.
+fn block(migration: &Migration, limit: Duration) -> Block {
+    let certificate = migration.begin("cutover", &["--yes", "--json"]).wait(limit).expect_code(0).json();
+    let steps = certificate["steps"].as_array().expect("a certificate has steps");
+    let step = steps.iter().find(|step| step["step"] == "verify_touched").expect("it was compared in the block");
+    let number = |value: &Value| value.as_u64().expect("a number");
+    Block { rows: number(&certificate["tables"][0]["compared_in_block"]), took_ms: number(&step["took_ms"]) }
 }
 
 /// Clients that update rows chosen at random, ten in a transaction.
@@ -215,6 +246,8 @@ impl Writers {
                     match session.run(&sql) {
                         Ok(rows) => drop(written.fetch_add(rows, Ordering::Relaxed)),
                         Err(Refused::Retry) => {}
+                        // A turn has closed this side.
+                        Err(Refused::Sql(code, _)) if code == "25006" => return,
                         Err(refused) => panic!("{refused:?}"),
                     }
                     std::thread::sleep(PAUSE);
@@ -226,9 +259,13 @@ impl Writers {
         Writers { stop, written, threads }
     }
 
-    fn stop(self) -> u64 {
+    /// Returns how many rows they have written by now.
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a writer does not panic"));
-        self.written.load(Ordering::Relaxed)
     }
 }
