@@ -3,8 +3,9 @@
 //! What is in the way may be about to go with the same transaction: of a source that tells no order any row may wait for
 //! the others; of one that does, a removal may wait for the removal of what refers to it, because a cascade removes the
 //! parent first. Nothing else may wait, but for what changes a row of which something waits already: of two changes of one
-//! row the later must stay the later. Each row is judged behind a savepoint. What is still refused at the end collides with what the target's own applications have made: the stream whose
-//! source is not the truth leaves it and records a conflict; the other one stops, for its row has to be written.
+//! row the later must stay the later. Each row is judged behind a savepoint. What is still refused at the end collides with
+//! what the target's own applications have made: the stream whose source is not the truth leaves it and records a conflict;
+//! the other one stops, for its row has to be written.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
