@@ -22,16 +22,19 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 /// The pause before the target is tried again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
+/// The condition of requests that whoever owns a stream for one of them answers.
+const NO_TURN_BUT: &str = "(id = $1 OR kind <> 'turn')";
+
 /// Which requests an owner answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answers {
     /// All of its stream.
     #[default]
     All,
-    /// The one that it owns the stream for. What others have asked waits for an owner that stays: nobody expects a
-    /// comparison to take up a turn that was left behind.
-    Only {
-        /// Its id.
+    /// All but turns, unless it owns the stream for that very turn: nobody expects a comparison to take up a turn that was
+    /// left behind. It waits for an owner that stays.
+    NoTurnBut {
+        /// The request that the stream is owned for.
         id: String,
     },
 }
@@ -41,7 +44,7 @@ pub enum Answers {
 pub struct RequestServer<'a> {
     client: &'a Client,
     lease: &'a Lease,
-    /// The only request that is answered; `None`: all are.
+    /// The only turn that is answered; `None`: all are.
     only: Option<&'a str>,
 }
 
@@ -50,13 +53,13 @@ impl<'a> RequestServer<'a> {
     pub async fn begin(client: &'a Client, lease: &'a Lease, answers: &'a Answers) -> Result<Self, Problem> {
         let only = match answers {
             Answers::All => None,
-            Answers::Only { id } => Some(id.as_str()),
+            Answers::NoTurnBut { id } => Some(id.as_str()),
         };
         let server = RequestServer { client, lease, only };
         let again = "state = 'asked', updated_at = clock_timestamp()";
         match &only {
             None => server.update(again, "state = 'running'", &[]).await?,
-            Some(id) => server.update(again, "id = $1 AND state = 'running'", &[id]).await?,
+            Some(id) => server.update(again, &format!("{NO_TURN_BUT} AND state = 'running'"), &[id]).await?,
         }
         Ok(server)
     }
@@ -66,11 +69,11 @@ impl<'a> RequestServer<'a> {
         let params: Vec<&(dyn ToSql + Sync)> = self.only.iter().map(|id| id as &(dyn ToSql + Sync)).collect();
         let sql = format!(
             "WITH mine AS (UPDATE {} SET state = 'running', updated_at = clock_timestamp() \
-             WHERE {} AND state = 'asked'{} AND {} RETURNING id, kind, arguments, created_at) \
+             WHERE {} AND state = 'asked' {} AND {} RETURNING id, kind, arguments, created_at) \
              SELECT id, kind, arguments::text FROM mine ORDER BY created_at",
             self.lease.key.table("request"),
             self.lease.key.condition(),
-            if self.only.is_some() { " AND id = $1" } else { "" },
+            self.only.map_or(String::new(), |_| format!("AND {NO_TURN_BUT}")),
             self.owned(),
         );
         // A lost answer leaves requests taken by nobody, which a new server takes again.

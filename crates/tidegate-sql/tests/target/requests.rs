@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidegate_model::Position;
 use tidegate_sql::requests::{
-    Answers, DRAIN, Request, RequestState, Taken, ask, drain_position, new_request_id, request_state, serve,
+    Answers, DRAIN, Request, RequestState, TURN, Taken, ask, drain_position, new_request_id, request_state, serve,
     unknown_kind, wait_for_answer,
 };
 use tokio::sync::{mpsc, watch};
@@ -92,21 +92,24 @@ async fn a_request_that_an_owner_left_unanswered_is_answered_by_the_next() {
 }
 
 #[tokio::test]
-async fn an_owner_for_one_request_leaves_the_others_to_an_owner_that_stays() {
+async fn an_owner_for_one_request_leaves_turns_of_others_to_an_owner_that_stays() {
     let target = Target::new("").await;
     let (client, key) = (target.client(), &target.key);
-    let [left, asked, ours] = [1, 2, 3].map(|position| drain(&at(position).to_string()));
+    let turn = || Request { kind: TURN.to_owned(), ..drain("0/1") };
+    let (left, asked, ours, drained) = (turn(), turn(), turn(), drain(&at(9).to_string()));
     ask(client, key, &left).await.unwrap();
     target.sql("UPDATE tidegate.request SET state = 'running'").await;
-    for request in [&asked, &ours] {
+    for request in [&asked, &ours, &drained] {
         ask(client, key, request).await.unwrap();
     }
     let owner = target.own().await;
     let (_applied, applying) = watch::channel(at(10));
-    let only = Answers::Only { id: ours.id.clone() };
+    let answers = Answers::NoTurnBut { id: ours.id.clone() };
     let (settings, doers) = (target.settings(), drains(applying));
-    tokio::spawn(serve(settings, owner.lease().clone(), only, doers, CancellationToken::new()));
-    timeout(LIMIT, wait_for_answer(client, key, &ours.id)).await.unwrap().unwrap();
+    tokio::spawn(serve(settings, owner.lease().clone(), answers, doers, CancellationToken::new()));
+    for request in [&ours, &drained] {
+        timeout(LIMIT, wait_for_answer(client, key, &request.id)).await.unwrap().unwrap();
+    }
     assert_eq!(request_state(client, key, &left.id).await.unwrap(), Some(RequestState::Running(None)));
     assert_eq!(request_state(client, key, &asked.id).await.unwrap(), Some(RequestState::Asked));
 }

@@ -9,6 +9,7 @@ use tidegate_model::{Class, Problem, Stream};
 use tidegate_sql::requests::{self, Answers, Request, RequestState};
 use tidegate_sql::state::{self, OwnerRow, StateKey};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,16 +40,21 @@ pub async fn flowing(migration: &Migration, ends: &Ends) -> Result<Stream, Failu
 }
 
 /// Asks whoever sits there, who goes ahead by typing the word.
-pub fn confirmed(word: &str) -> Result<bool, Failure> {
+pub async fn confirmed(word: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         let what = format!("{word} was not confirmed");
         let problem = Problem::definite("CF007", what, "nobody can be asked", "read the plan, and say --yes");
         return Err(Failure::unknown(problem));
     }
     eprint!("type \"{word}\" to go ahead: ");
-    let mut line = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut line));
-    Ok(read.is_ok() && line.trim() == word)
+    let reading = spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut line)).map(|_bytes| line)
+    });
+    tokio::select! {
+        read = reading => Ok(read.is_ok_and(|read| read.is_ok_and(|line| line.trim() == word))),
+        () = signalled() => Ok(false),
+    }
 }
 
 /// Leaves a request with the owner of a stream and waits for the answer, which may be an error.
@@ -129,7 +135,7 @@ async fn without_owner(
             return Ok(Ended { applied: None });
         }
     }
-    let wishes = Wishes { answers: Answers::Only { id: request.to_owned() }, ..Wishes::default() };
+    let wishes = Wishes { answers: Answers::NoTurnBut { id: request.to_owned() }, ..Wishes::default() };
     Box::pin(engine::run(flow.migration, wishes, stop)).await
 }
 

@@ -127,7 +127,7 @@ impl Drain<'_> {
             }
             sleep(std::time::Duration::from_millis(500)).await;
         }
-        let answers = Answers::Only { id: request.to_owned() };
+        let answers = Answers::NoTurnBut { id: request.to_owned() };
         let wishes = Wishes { until: Some(marker.clone()), answers, ..Wishes::default() };
         let ended = Box::pin(run_alone(self.flow, wishes, &CancellationToken::new())).await?;
         match ended.applied {

@@ -41,7 +41,7 @@ pub async fn run(args: FinishArgs) -> Result<Exit, Failure> {
     }
     if !args.yes {
         eprint!("{}", text("to remove", &found));
-        if !asking::confirmed("finish")? {
+        if !asking::confirmed("finish").await? {
             eprintln!("nothing was changed");
             return Ok(Exit::Negative);
         }

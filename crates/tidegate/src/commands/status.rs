@@ -248,8 +248,10 @@ fn ended_without_a_word(migration: &Migration, key: &StateKey, owner: &OwnerRow)
     let OwnerRow { pid, host, heartbeat_age_seconds, .. } = owner;
     Problem::definite(
         "MI032",
-        format!("nobody runs the {} stream: its process has ended without a word", key.stream),
-        format!("process {pid} on {host} gave its last sign of life {heartbeat_age_seconds:.0} s ago"),
+        format!("nobody runs the {} stream: its process gives no sign of life", key.stream),
+        format!(
+            "process {pid} on {host} was heard of {heartbeat_age_seconds:.0} s ago, and has not said that it stopped"
+        ),
         format!("tidegate migrate --name {} goes on where it was", migration.name),
     )
 }

@@ -46,7 +46,7 @@ pub async fn run(args: TurnArgs, direction: Direction) -> Result<Exit, Failure> 
         // Without a question it is told when the turn begins.
         if !args.yes {
             eprintln!("{}", plan["text"].as_str().unwrap_or_default());
-            if !asking::confirmed(&direction.to_string())? {
+            if !asking::confirmed(&direction.to_string()).await? {
                 eprintln!("nothing was changed");
                 return Ok(Exit::Negative);
             }

@@ -1,6 +1,7 @@
 //! `verify`: are both sides equal?
 
 use serde_json::Value;
+use tidegate_control::Direction;
 use tidegate_model::Problem;
 use tidegate_sql::requests::{self, Request, VERIFY};
 use tidegate_verify::{Report, Verdict};
@@ -8,13 +9,18 @@ use tidegate_verify::{Report, Verdict};
 use super::asking;
 use crate::cli::VerifyArgs;
 use crate::config::{Migration, PipelineOptions};
-use crate::engine::{Ends, Flow, VerifyWishes};
+use crate::engine::{Ends, Flow, VerifyWishes, unfinished_turn};
 use crate::output::{Exit, Failure, print_json, say};
 
 pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let migration = Migration::read(&args.migration, PipelineOptions::default()).map_err(Failure::unknown)?;
     let ends = Ends::connect(&migration).await.map_err(Failure::unknown)?;
     let stream = asking::flowing(&migration, &ends).await?;
+    if args.repair
+        && let Some(turn) = unfinished_turn(&migration, &ends).await.map_err(Failure::unknown)?
+    {
+        return Err(Failure::unknown(turns(turn)));
+    }
     let wishes = VerifyWishes {
         tables: args.migration.tables.clone(),
         exact: args.exact,
@@ -49,6 +55,15 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         Verdict::Different => Exit::Negative,
         Verdict::Unknown => Exit::Unknown,
     })
+}
+
+fn turns(direction: Direction) -> Problem {
+    Problem::definite(
+        "CT003",
+        "a turn of this migration is unfinished",
+        "what differs may be what applications write at the side that it opens, so nothing is repaired meanwhile",
+        format!("let it go on: tidegate {direction}; or undo it, if that is still possible: --abort"),
+    )
 }
 
 fn show_progress(progress: &Value) {

@@ -223,7 +223,7 @@ async fn run_streams(
         ..Wishes::default()
     };
     let restart = forward_wishes.restart_reverse;
-    if both && (restart || !standing.reverse_begun) {
+    if restart || (both && !standing.reverse_begun) {
         // Refusals of the reverse stream are told before anything is copied.
         let first_wishes = Wishes { recreate_slot: restart, ..reverse_wishes.clone() };
         let known = with_upstream!(reverse, upstream => ready(reverse, &upstream, &first_wishes).await);

@@ -248,15 +248,21 @@ impl Seat {
         Ok(self.breaches().await?.pop().map(|last| last.position))
     }
 
-    /// Gives up what a parked stream has received up to `position`, and returns how many transactions changed rows.
+    /// Gives up what a parked stream has received up to `position`, and returns how many transactions changed rows, once
+    /// the checkpoint is past them. Where another one keeps it in front of them nothing is given up for good: none.
     pub async fn drop_breaches(&self, position: &Position) -> Result<u64, Problem> {
-        let live = self.live().await;
-        let dropped = live.handle.drop_until(position).await?;
-        // Said when it is so for good; one that follows at once keeps the checkpoint where it is, and is told as such.
-        while live.handle.progress().borrow().applied < *position && self.breaches().await?.is_empty() {
+        let dropped = self.live().await.handle.drop_until(position).await?;
+        loop {
+            // An outage may have ended the pipeline that was asked.
+            let live = self.live().await;
+            if live.handle.progress().borrow().applied >= *position {
+                return Ok(dropped.iter().filter(|pending| pending.changes_rows).count() as u64);
+            }
+            if live.handle.queue().await.is_ok_and(|queue| queue.pending.iter().any(|pending| pending.changes_rows)) {
+                return Ok(0);
+            }
             sleep(LOOK_EVERY).await;
         }
-        Ok(dropped.iter().filter(|pending| pending.changes_rows).count() as u64)
     }
 
     /// Waits until everything up to `position` is durable at the target, through whatever outages. Cancel-safe.

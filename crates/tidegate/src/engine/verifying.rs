@@ -259,7 +259,12 @@ fn may_compare(conductor: &Conductor, seat: &Seat, wishes: &VerifyWishes) -> Res
         let why =
             "a turn has closed its source, or is about to: what applications write at the other side is no damage";
         let what = format!("the {stream} stream does not flow, so there is nothing to compare");
-        return Err(Problem::definite("VF012", what, why, "ask again: the stream that flows now is then compared"));
+        return Err(Problem::definite(
+            "VF012",
+            what,
+            why,
+            "tidegate status says where the migration stands; an unfinished turn goes on with the command that began it",
+        ));
     }
     if wishes.repair && conductor.seat(other(stream)).flows() {
         return Err(Problem::definite(

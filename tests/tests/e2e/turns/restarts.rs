@@ -123,6 +123,8 @@ fn left_behind(migration: &Migration, at: &str) {
 fn a_comparison_leaves_a_turn_alone_that_was_left_behind() {
     let migration = super::turning("turn_left_alone");
     left_behind(&migration, "sequences:before");
+    let refused = migration.run("verify", &["--repair"]).expect_code(2);
+    assert_eq!(refused.error_code().as_deref(), Some("CT003"), "{}", refused.stderr);
     migration.run("verify", &[]).expect_code(0);
     assert_eq!(migration.target.sql("SELECT generation FROM tidegate.migration"), "1");
     assert_eq!(migration.status()["phase"], "cutover");

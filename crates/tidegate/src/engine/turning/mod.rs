@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tidegate_control::{
     Direction, Next, Observed, OnFailure, Plan, Policy, Refusal, Side, Step, TurnId, Turning, plan, resume,
 };
-use tidegate_model::{Problem, Stream};
+use tidegate_model::{Class, Problem, Stream};
 use tidegate_pipeline::Gate;
 use tidegate_sql::requests::Taken;
 use tidegate_sql::state::{self, Part};
@@ -215,8 +215,16 @@ impl<'a> Turn<'a> {
                     },
                 },
                 Next::Continue { id, step } => {
-                    self.refuse_other_kind().await?;
-                    self.recall(&mut ours, id).await?;
+                    let taking_up = async {
+                        if ours != Some(id) {
+                            self.refuse_other_kind().await?;
+                        }
+                        self.recall(&mut ours, id).await
+                    };
+                    if let Err(problem) = taking_up.await {
+                        self.wait_out(problem).await?;
+                        continue;
+                    }
                     let ready = self.take_up(step).await.map_err(Failed::Problem);
                     let done = match ready {
                         Ok(()) => self.step(id, step).await,
@@ -227,13 +235,19 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Next::FinishFollowing { id, step } => {
-                    self.recall(&mut ours, id).await?;
+                    if let Err(problem) = self.recall(&mut ours, id).await {
+                        self.wait_out(problem).await?;
+                        continue;
+                    }
                     if let Err(failed) = self.step(id, step).await {
                         self.answer_failure(id, step, failed).await?;
                     }
                 }
                 Next::GoOnAborting { id, .. } => {
-                    self.recall(&mut ours, id).await?;
+                    if let Err(problem) = self.recall(&mut ours, id).await {
+                        self.wait_out(problem).await?;
+                        continue;
+                    }
                     if self.undo_or_wait().await? {
                         return Err(was_aborted(self.direction(), id));
                     }
@@ -245,6 +259,16 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    /// Waits where a database that went away may be back; whatever will not pass is returned.
+    async fn wait_out(&mut self, problem: Problem) -> Result<(), Problem> {
+        if problem.class != Class::Transient {
+            return Err(problem);
+        }
+        sleep(AGAIN).await;
+        self.reach_again().await;
+        Ok(())
     }
 
     /// Plans, and records the plan at the closing side.

@@ -118,7 +118,7 @@ impl Turn<'_> {
                 next,
             ));
         }
-        if seat.is_live() && seat.gate() == Gate::Open {
+        if seat.flows() {
             let next = "a turn needs a migration that was begun without --direction both";
             let why = "both sides are open for writing, so none of them can be closed consistently";
             return Err(Problem::definite("CT094", format!("the {armed} stream flows already"), why, next));
@@ -355,7 +355,7 @@ impl Turn<'_> {
     async fn written_too_early(&self, armed: &Seat) -> Result<Vec<Position>, Problem> {
         let record = self.book(self.direction().opening()).turned().await?;
         let opened_at = record["opened_at"].as_str().and_then(|text| text.parse::<Position>().ok());
-        let Some(opened_at) = opened_at else { return Ok(Vec::new()) };
+        // Also where there is nothing to look for: a stream that runs has taken the role that it had before this step.
         while !armed.is_live() {
             if let Some(why) = armed.failed() {
                 let next = "it is tried again; repair what it names";
@@ -363,6 +363,7 @@ impl Turn<'_> {
             }
             sleep(LOOK_EVERY).await;
         }
+        let Some(opened_at) = opened_at else { return Ok(Vec::new()) };
         armed.live().await.handle.received(&opened_at).await?;
         let early = armed.breaches().await?.into_iter().map(|pending| pending.position);
         Ok(early.filter(|position| position.is_at_or_before(&opened_at)).collect())
