@@ -50,8 +50,9 @@ fn crash_points(migration: &Migration, command: &str, what: &[&str]) -> Vec<(Str
 pub fn run(engine: Choice<'_>, servers: Choice<'_>) -> Deaths {
     let began = Instant::now();
     let (source, target) = (start_server(Server::builder()), Cockroach::start());
-    let migration = Migration::between(&source, &target, "crashes");
-    // The pace of a feed says nothing of deaths, and waiting for it would take most of the time.
+    // The pace of a feed and of an idle stream's checkpoint says nothing of deaths, and waiting for them would take most of
+    // the time.
+    let migration = Migration::between(&source, &target, "crashes").options(["--idle-checkpoint-every=250ms"]);
     target.knob("resolved_lag", "'400ms'");
     migration.both("CREATE SEQUENCE event_seq; CREATE TABLE event (id INT8 PRIMARY KEY, n INT8 NOT NULL)");
     let mut crashes =
